@@ -141,24 +141,29 @@ def rasterize(
 
 def _visible_faces(screen, z, faces, height, width, cull, near):
     """Faces that may cover a pixel centre -> (item (n,), face (n,)), boxes (n, 4) int64 x0, y0, width, height."""
-    corners = [screen[:, faces[:, k], :2] for k in range(3)]  # 3 x (B, F, 2)
-    edge1, edge2 = corners[1] - corners[0], corners[2] - corners[0]
-    area = edge1[..., 0] * edge2[..., 1] - edge1[..., 1] * edge2[..., 0]
+    x, y = screen[..., 0].contiguous(), screen[..., 1].contiguous()
+    i0, i1, i2 = faces.unbind(-1)
+    xs, ys = ([axis.index_select(1, i) for i in (i0, i1, i2)] for axis in (x, y))  # 3 x (B, F) each
+    area = (xs[1] - xs[0]) * (ys[2] - ys[0]) - (ys[1] - ys[0]) * (xs[2] - xs[0])
     # y points down, so a face that turns counter-clockwise to the viewer has a negative area
     good = area < -1e-9 if cull else area.abs() > 1e-9
     behind = z < near
     if bool(behind.any()):
-        good &= ~(behind[:, faces[:, 0]] | behind[:, faces[:, 1]] | behind[:, faces[:, 2]])
-    low = torch.minimum(torch.minimum(corners[0], corners[1]), corners[2])
-    high = torch.maximum(torch.maximum(corners[0], corners[1]), corners[2])
-    limit = torch.tensor([width - 1.0, height - 1.0], device=screen.device)
+        good &= ~(behind[:, i0] | behind[:, i1] | behind[:, i2])
+    chosen = good.view(-1).nonzero().squeeze(-1)
     slack = 1e-4  # pixels: a vertex exactly on a pixel centre belongs to the box in spite of rounding
-    low = (low - slack).ceil().clamp_min(0)
-    high = torch.minimum((high + slack).floor(), limit)
-    size = high - low + 1
-    good &= (size > 0).all(-1)
-    item, face = good.nonzero(as_tuple=True)
-    return (item, face), torch.cat([low[item, face], size[item, face]], -1).long()
+    lows, sizes = [], []
+    for axis, limit in ((xs, width - 1), (ys, height - 1)):
+        a, b, c = (corner.view(-1)[chosen] for corner in axis)
+        low = (torch.minimum(torch.minimum(a, b), c) - slack).clamp_(0, limit + 1).ceil_()
+        high = (torch.maximum(torch.maximum(a, b), c) + slack).clamp_(-1, limit).floor_()
+        lows.append(low)
+        sizes.append(high - low + 1)
+    covers = ((sizes[0] > 0) & (sizes[1] > 0)).nonzero().squeeze(-1)
+    boxes = torch.stack([values[covers] for values in (*lows, *sizes)], -1).long()
+    chosen = chosen[covers]
+    item = torch.div(chosen, faces.shape[0], rounding_mode="floor")
+    return (item, chosen - item * faces.shape[0]), boxes
 
 
 def _face_setup(screen, faces, item, face, boxes):
@@ -228,7 +233,9 @@ def interpolate(fragments: Fragments, faces: Tensor, attributes: Tensor) -> Tens
     hit = fragments.mask.view(-1).nonzero().squeeze(-1)
     corner = faces.long()[fragments.face.view(-1)[hit]]  # (n, 3)
     if attributes.shape[0] > 1:
-        corner = corner + (torch.div(hit, height * width, rounding_mode="floor") * attributes.shape[1])[:, None]
+        corner = (
+            corner + (torch.div(hit, height * width, rounding_mode="floor") * attributes.shape[1])[:, None]
+        )
     table = attributes.reshape(-1, attributes.shape[-1]).float()
     weights = fragments.barycentric.view(-1, 3)[hit]
     values = sum(table[corner[:, k]] * weights[:, k : k + 1] for k in range(3))
@@ -248,18 +255,6 @@ def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
     return F.normalize(out, dim=-1)
 
 
-def face_normals(fragments: Fragments, faces: Tensor, vertices: Tensor) -> Tensor:
-    """Flat unit normals per pixel (B, H, W, 3) of vertices (B, V, 3): cheap, for faces of a pixel or two."""
-    batch, height, width = fragments.face.shape
-    hit = fragments.mask.view(-1).nonzero().squeeze(-1)
-    corner = faces.long()[fragments.face.view(-1)[hit]]
-    corner = corner + (torch.div(hit, height * width, rounding_mode="floor") * vertices.shape[1])[:, None]
-    a, b, c = (vertices.reshape(-1, 3)[corner[:, k]] for k in range(3))
-    out = vertices.new_zeros(batch * height * width, 3)
-    out[hit] = F.normalize(torch.linalg.cross(b - a, c - a, dim=-1), dim=-1)
-    return out.view(batch, height, width, 3)
-
-
 def default_lights(batch: int, device: torch.device | str = "cpu", up: Tensor | None = None) -> Lights:
     """A key light from the upper left, a weak fill, a grey hemisphere. ``up`` (B, 3): vertical in camera space."""
     direction = F.normalize(torch.tensor([[-0.5, -0.8, -0.6], [0.8, -0.2, -0.5]], device=device), dim=-1)
@@ -277,45 +272,60 @@ def default_lights(batch: int, device: torch.device | str = "cpu", up: Tensor | 
     )
 
 
-def shade(normals: Tensor, albedo: Tensor, lights: Lights, view: Tensor, mask: Tensor) -> Tensor:
-    """Linear RGB (B, H, W, 3), zero outside ``mask`` (B, H, W) bool.
+def shade(
+    fragments: Fragments,
+    faces: Tensor,
+    vertices_cam: Tensor,
+    K: Tensor,
+    albedo: Tensor,
+    lights: Lights,
+    *,
+    smooth: bool = False,
+    srgb: bool = True,
+) -> Tensor:
+    """Colour of every pixel (B, H, W, 3), zero where nothing is hit; sRGB 0..1, or linear with ``srgb=False``.
 
-    normals (B, H, W, 3) unit, camera space; albedo (B, H, W, 3) linear 0..1; view (B, H, W, 3) unit, from the
-    surface towards the camera. Lambert + hemisphere ambient + Blinn-Phong highlight; no cast shadows.
+    ``vertices_cam``, ``faces`` and ``K`` as given to ``rasterize``; ``albedo`` (B, H, W, 3) linear 0..1.
+    Lambert + hemisphere ambient + Blinn-Phong highlight on flat normals (a face is a pixel or two at the usual
+    size) or, with ``smooth``, on normals averaged at the vertices. No cast shadows. Surfaces seen from behind
+    are lit on the side that is seen.
     """
-    hit = mask.view(-1).nonzero().squeeze(-1)
-    item = torch.div(hit, mask.shape[1] * mask.shape[2], rounding_mode="floor")
-    normal, colour, eye = (x.reshape(-1, 3)[hit] for x in (normals, albedo, view))
+    batch, height, width = fragments.face.shape
+    hit = fragments.mask.view(-1).nonzero().squeeze(-1)
+    item = torch.div(hit, height * width, rounding_mode="floor")
+    if smooth:
+        table = vertex_normals(vertices_cam, faces)
+        normal = F.normalize(interpolate(fragments, faces, table).view(-1, 3)[hit], dim=-1)
+    else:
+        corner = faces.long()[fragments.face.view(-1)[hit]] + (item * vertices_cam.shape[1])[:, None]
+        a, b, c = (vertices_cam.reshape(-1, 3)[corner[:, k]] for k in range(3))
+        normal = F.normalize(torch.linalg.cross(b - a, c - a, dim=-1), dim=-1)
+    y = torch.div(hit, width, rounding_mode="floor") - item * height
+    pixel = torch.stack([hit % width, y, torch.ones_like(y)], -1).float()
+    ray = (torch.linalg.inv(K.float())[item] @ pixel[..., None])[..., 0]
+    eye = -F.normalize(ray, dim=-1)  # from the surface towards the camera
+    normal = torch.where((normal * eye).sum(-1, keepdim=True) < 0, -normal, normal)
     upness = 0.5 + 0.5 * (normal * lights.up[item]).sum(-1, keepdim=True)
     light = torch.lerp(lights.ground[item], lights.sky[item], upness)
     shine = torch.zeros_like(light)
     for k in range(lights.direction.shape[1]):
-        direction, strength = lights.direction[item, k], lights.colour[item, k]
+        direction, strength = lights.direction[:, k][item], lights.colour[:, k][item]
         light = light + strength * (normal * direction).sum(-1, keepdim=True).clamp_min(0)
         half = F.normalize(direction + eye, dim=-1)
         cosine = (normal * half).sum(-1, keepdim=True).clamp_min(0)
         shine = shine + strength * cosine.pow(lights.shininess[item, None])
-    out = torch.zeros(mask.numel(), 3, device=mask.device)
-    out[hit] = colour * light + lights.specular[item, None] * shine
-    return out.view(*mask.shape, 3)
-
-
-def view_directions(K: Tensor, height: int, width: int) -> Tensor:
-    """Unit vectors (B, H, W, 3) from the scene towards the camera, camera space, of every pixel of K (B, 3, 3)."""
-    y, x = torch.meshgrid(
-        torch.arange(height, device=K.device, dtype=torch.float32),
-        torch.arange(width, device=K.device, dtype=torch.float32),
-        indexing="ij",
-    )
-    pixels = torch.stack([x, y, torch.ones_like(x)], -1).view(1, -1, 3)
-    rays = pixels @ torch.linalg.inv(K.float()).transpose(-1, -2)
-    return -F.normalize(rays, dim=-1).view(K.shape[0], height, width, 3)
+    colour = albedo.reshape(-1, 3)[hit] * light + lights.specular[item, None] * shine
+    out = torch.zeros(batch * height * width, 3, device=hit.device)
+    out[hit] = linear_to_srgb(colour) if srgb else colour
+    return out.view(batch, height, width, 3)
 
 
 def linear_to_srgb(linear: Tensor) -> Tensor:
     """IEC 61966-2-1 transfer function, clamped to 0..1."""
     linear = linear.clamp(0, 1)
-    return torch.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear.clamp_min(1e-8).pow(1 / 2.4) - 0.055)
+    return torch.where(
+        linear <= 0.0031308, 12.92 * linear, 1.055 * linear.clamp_min(1e-8).pow(1 / 2.4) - 0.055
+    )
 
 
 def srgb_to_linear(srgb: Tensor) -> Tensor:
@@ -370,22 +380,16 @@ def render(
         K = scale_intrinsics(K, supersample)
     fine_height, fine_width = height * supersample, width * supersample
     fragments = rasterize(vertices, faces, K, fine_height, fine_width, cull_backfaces=cull_backfaces)
-    if smooth:
-        normals = F.normalize(interpolate(fragments, faces, vertex_normals(vertices, faces)), dim=-1)
-    else:
-        normals = face_normals(fragments, faces, vertices)
-    view = view_directions(K, fine_height, fine_width)
-    if not cull_backfaces:  # a face seen from behind is lit on the side that is seen
-        normals = torch.where((normals * view).sum(-1, keepdim=True) < 0, -normals, normals)
     colour = interpolate(fragments, faces, albedo) if isinstance(albedo, Tensor) else albedo(fragments, faces)
     if lights is None:
         up = None if R is None else R[:, :, 2].float()  # the world is Z up
         lights = default_lights(vertices.shape[0], vertices.device, up)
-    linear = shade(normals, colour, lights, view, fragments.mask)
+    rgb = shade(fragments, faces, vertices, K, colour, lights, smooth=smooth, srgb=supersample == 1)
     mask, depth = fragments.mask.float(), fragments.depth
     if supersample > 1:
         mask = F.avg_pool2d(mask[:, None], supersample)[:, 0]
-        linear = F.avg_pool2d(linear.permute(0, 3, 1, 2), supersample).permute(0, 2, 3, 1)
-        linear = linear / mask.clamp_min(1e-6)[..., None]  # colour of the mesh alone; composite with ``mask``
+        rgb = F.avg_pool2d(rgb.permute(0, 3, 1, 2), supersample).permute(0, 2, 3, 1)
+        # the colour of the mesh alone, also at its edge: composite with ``mask``
+        rgb = linear_to_srgb(rgb / mask.clamp_min(1e-6)[..., None])
         depth = -F.max_pool2d(-depth[:, None], supersample)[:, 0]
-    return Image(linear_to_srgb(linear), mask, depth)
+    return Image(rgb, mask, depth)
