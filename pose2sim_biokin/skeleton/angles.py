@@ -13,7 +13,12 @@ from torch import Tensor
 
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.skeleton.model import Skeleton
-from pose2sim_biokin.skeleton.rotations import angles_to_matrix, matrix_to_angles, matrix_to_angles_continuous
+from pose2sim_biokin.skeleton.rotations import (
+    angles_to_matrix,
+    compose,
+    matrix_to_angles,
+    matrix_to_angles_continuous,
+)
 
 TRANSLATIONS = ("pelvis_tx", "pelvis_ty", "pelvis_tz")
 
@@ -115,7 +120,8 @@ def free_angles_to_rotations(angles: Tensor, skeleton: Skeleton) -> Tensor:
     rotations = []
     for k, body in enumerate(FREE_JOINTS):
         axes, parent, child = (angles.new_tensor(m) for m in free_joint_axes(skeleton, body))
-        rotations.append(parent @ angles_to_matrix(angles[..., 3 * k : 3 * k + 3], axes) @ child.T)
+        joint = angles_to_matrix(angles[..., 3 * k : 3 * k + 3], axes)
+        rotations.append(compose(compose(parent, joint), child.T))
     return torch.stack(rotations, -3)
 
 
@@ -127,7 +133,8 @@ def rotations_to_free_angles(rotations: Tensor, skeleton: Skeleton) -> Tensor:
     angles = []
     for k, body in enumerate(FREE_JOINTS):
         axes, parent, child = (rotations.new_tensor(m) for m in free_joint_axes(skeleton, body))
-        angles.append(matrix_to_angles(parent.T @ rotations[..., k, :, :] @ child, axes))
+        joint = compose(compose(parent.T, rotations[..., k, :, :]), child)
+        angles.append(matrix_to_angles(joint, axes))
     return torch.cat(angles, -1)
 
 
@@ -143,6 +150,6 @@ def rotations_to_free_angles_continuous(
     for k, body in enumerate(FREE_JOINTS):
         axes, parent, child = (rotations.new_tensor(m) for m in free_joint_axes(skeleton, body))
         start = None if reference is None else reference[3 * k : 3 * k + 3]
-        joint = parent.T @ rotations[..., k, :, :] @ child
+        joint = compose(compose(parent.T, rotations[..., k, :, :]), child)
         angles.append(matrix_to_angles_continuous(joint, axes, start))
     return torch.cat(angles, -1)

@@ -24,7 +24,7 @@ import numpy as np
 from pose2sim_biokin.errors import BiokinError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Curve:
     """Piecewise polynomial of one coordinate.
 
@@ -56,7 +56,7 @@ class Curve:
         return Curve(self.knots, self.origins, self.coefficients * factor)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Terms:
     """A function in normal form: ``constant + sum(gain * q[i]) + sum(curve(q[i]))``.
 

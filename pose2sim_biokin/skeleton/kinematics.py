@@ -1,7 +1,7 @@
-"""Forward kinematics: coordinates and scale factors in, body frames and points out; batched, differentiable.
+"""Forward kinematics: coordinates and scale factors in, body frames and points out, with gradients.
 
-Everything is elementwise arithmetic on tensors whose last dimension is the batch: it is fast on small machines,
-exact under autocast and TF32, and does the same operations whatever the model.
+Everything is elementwise arithmetic on tensors whose last dimension is the batch: it is fast on small
+machines, exact under autocast and TF32, and does the same operations whatever the model.
 """
 
 from __future__ import annotations
@@ -67,16 +67,15 @@ class ForwardKinematics(nn.Module):
         level_start = np.asarray(self._depth_bounds)[np.maximum(depth[order] - 1, 0)]
         self._constant("_parent_in_level", np.where(parents < 0, 0, rank[parents] - level_start))
 
-        # R_local = Rp Rot(a1) Rot(a2) Rot(a3) Rc^T; Rot(a) = C0 + C1 sin + C2 cos with constant matrices, into
-        # which Rp and Rc^T are multiplied once and for all.
+        # R_local = Rp Rot(a1) Rot(a2) Rot(a3) Rc^T; Rot(a) = C0 + C1 sin + C2 cos with constant matrices,
+        # into which Rp and Rc^T are multiplied once and for all.
         axes = joints.axes[order]
         basis = np.stack([_rodrigues_basis(axes[:, k]) for k in range(3)])  # (axis, term, nb, 3, 3)
         basis[0] = joints.parent_rotations[order] @ basis[0]
         basis[2] = basis[2] @ np.swapaxes(joints.child_rotations[order], -1, -2)
         self._constant("_rotation_basis", basis[..., None])
-        self._constant(
-            "_translation_axes", (joints.parent_rotations[order] @ _columns(axes[:, 3:]))[..., None]
-        )
+        columns = joints.parent_rotations[order] @ np.swapaxes(axes[:, 3:], -1, -2)
+        self._constant("_translation_axes", columns[..., None])
         self._constant("_parent_offsets", joints.parent_offsets[order][..., None])
         self._constant("_child_offsets", joints.child_offsets[order][..., None])
         # Factor of a translation: weights . factors + (1 if not scaled)
@@ -266,13 +265,13 @@ class FunctionSet(nn.Module):
 
     def _put(self, name: str, values: np.ndarray, dtype: torch.dtype) -> None:
         tensor = torch.from_numpy(np.ascontiguousarray(values))
-        self.register_buffer(
-            name, tensor.to(dtype) if tensor.is_floating_point() else tensor, persistent=False
-        )
+        if tensor.is_floating_point():
+            tensor = tensor.to(dtype)
+        self.register_buffer(name, tensor, persistent=False)
 
 
 def _matmul(a: Tensor, b: Tensor) -> Tensor:
-    """(n, 3, 3, B) x (n, 3, 3, B), elementwise: a batched matmul of 3 x 3 is slower, and rounds under TF32."""
+    """(n, 3, 3, B) x (n, 3, 3, B), elementwise: a batched 3 x 3 matmul is slower, and rounds under TF32."""
     product = a[:, :, 0, None] * b[:, 0, None]
     product = torch.addcmul(product, a[:, :, 1, None], b[:, 1, None])
     return torch.addcmul(product, a[:, :, 2, None], b[:, 2, None])
@@ -289,13 +288,8 @@ def _to_ground(frames: BodyFrames, local: Tensor) -> Tensor:
     return frames.position + (frames.rotation * local[..., None, :]).sum(-1)
 
 
-def _columns(axes: np.ndarray) -> np.ndarray:
-    """(n, 3 axes, 3) to matrices with the axes as columns."""
-    return np.swapaxes(axes, -1, -2)
-
-
 def _rodrigues_basis(axis: np.ndarray) -> np.ndarray:
-    """(3, n, 3, 3) matrices C with Rot(axis, t) = C[0] + C[1] sin t + C[2] cos t; axes (n, 3) of length one."""
+    """(3, n, 3, 3) matrices C with Rot(axis, t) = C[0] + C[1] sin t + C[2] cos t; unit axes (n, 3)."""
     x, y, z = axis.T
     zero = np.zeros_like(x)
     skew = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(-1, 3, 3)

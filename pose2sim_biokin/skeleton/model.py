@@ -1,11 +1,11 @@
 """The skeleton as frozen arrays.
 
-A skeleton comes from a *table*: plain dicts and lists with the numbers of bodies, joints, couplers and markers,
-as ``data/rajagopal2016.json`` has them. A parsed ``.osim`` file gives the same table, so there is one path from
-table to arrays and nothing else knows the file format.
+A skeleton comes from a *table*: plain dicts and lists with the numbers of bodies, joints, couplers and
+markers, as ``data/rajagopal2016.json`` has them. A parsed ``.osim`` file gives the same table, so there is
+one path from table to arrays and nothing else knows the file format.
 
-Every joint becomes one form: a frame on the parent, three rotations about fixed axes, three translations along
-fixed axes, a frame on the child; the six amounts are functions of the coordinates (`functions.Terms`).
+Every joint becomes one form: a frame on the parent, three rotations about fixed axes, three translations
+along fixed axes, a frame on the child; the six amounts are functions of the coordinates (`functions.Terms`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pose2sim_biokin.skeleton.functions import Terms, function_terms
 DATA_DIR = Path(__file__).resolve().parent.parent / "data"
 BUILT_IN = ("rajagopal2016",)
 
-_X, _Y, _Z = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]
+_UNIT_AXES = {"x": [1.0, 0.0, 0.0], "y": [0.0, 1.0, 0.0], "z": [0.0, 0.0, 1.0]}
 # What each joint's coordinates move, in order: rotations about (r) and translations along (t) the axes of the
 # joint's frame, as Simbody's mobilizers of these names do (balls by body-fixed x-y-z angles).
 _PLAIN_JOINTS = {
@@ -40,7 +40,7 @@ _PLAIN_JOINTS = {
 JOINT_TYPES = ("CustomJoint", *_PLAIN_JOINTS)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Joints:
     """Joint i carries body i; nb bodies.
 
@@ -75,9 +75,9 @@ class Joints:
     coordinates: tuple[tuple[int, ...], ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Coupling:
-    """``q[dependent] = terms(q)``; a dependent translation grows with the x factor of `scale_body` (or -1)."""
+    """``q[dependent] = terms(q)``, times the x factor of `scale_body` (unless -1) for a translation."""
 
     name: str
     dependent: int
@@ -304,20 +304,17 @@ def _transform_axes(row: dict, where: str) -> list[dict]:
         raise BiokinError(
             f"{where}: a {row['type']} has {len(motions)} coordinates, found {len(row['coordinates'])}."
         )
-    moving = {
-        kind: [
+    still = {"coordinates": [], "axis": _UNIT_AXES["x"], "function": {"constant": 0.0}}
+    transforms: dict[str, list[dict]] = {"r": [], "t": []}
+    for (kind, axis), coordinate in zip(motions, row["coordinates"], strict=True):
+        transforms[kind].append(
             {
-                "coordinates": [c["name"]],
-                "axis": {"x": _X, "y": _Y, "z": _Z}[m[1]],
+                "coordinates": [coordinate["name"]],
+                "axis": _UNIT_AXES[axis],
                 "function": {"linear": [1.0, 0.0]},
             }
-            for m, c in zip(motions, row["coordinates"], strict=True)
-            if m[0] == kind
-        ]
-        for kind in "rt"
-    }
-    still = {"coordinates": [], "axis": _X, "function": {"constant": 0.0}}
-    return [t for kind in "rt" for t in moving[kind] + [still] * (3 - len(moving[kind]))]
+        )
+    return [t for moving in transforms.values() for t in moving + [still] * (3 - len(moving))]
 
 
 def _couplings(
@@ -346,7 +343,7 @@ def _couplings(
             names = ", ".join(coupling.name for coupling, _ in pending)
             raise BiokinError(f"{name}: the couplers {names} depend on one another in a circle.")
         ordered += [coupling for coupling, _ in ready]
-        pending = [item for item in pending if item not in ready]
+        pending = [item for item in pending if item[1] & waiting]
     return tuple(ordered)
 
 

@@ -35,6 +35,11 @@ def rotation_ground_world(dtype: torch.dtype = torch.float32, device: torch.devi
     return torch.tensor(_R_GROUND_WORLD, dtype=dtype, device=device)
 
 
+def compose(a: Tensor, b: Tensor) -> Tensor:
+    """Product (..., 3, 3) of matrices (..., 3, 3), elementwise: exact under autocast and TF32."""
+    return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)
+
+
 def axis_angle_to_matrix(axis_angle: Tensor) -> Tensor:
     """Rotation vectors (..., 3), radians, to matrices (..., 3, 3); Rodrigues' formula, smooth at zero."""
     squared = (axis_angle * axis_angle).sum(-1)
@@ -110,7 +115,7 @@ def rotation_about(axis: Tensor, angle: Tensor) -> Tensor:
 def angles_to_matrix(angles: Tensor, axes: Tensor) -> Tensor:
     """Body-fixed angles (..., 3) about unit axes (3, 3), one axis a row, to matrices (..., 3, 3)."""
     r1, r2, r3 = (rotation_about(axes[i], angles[..., i]) for i in range(3))
-    return r1 @ r2 @ r3
+    return compose(compose(r1, r2), r3)
 
 
 def matrix_to_angles(matrix: Tensor, axes: Tensor) -> Tensor:
@@ -122,7 +127,7 @@ def matrix_to_angles(matrix: Tensor, axes: Tensor) -> Tensor:
     determined, the first is zero; the angles returned always give the matrix back.
     """
     sign = torch.linalg.det(axes)
-    m = torch.einsum("ia,...ab,jb->...ij", axes, matrix, axes)
+    m = compose(compose(axes, matrix), axes.mT)
     cosine = torch.sqrt((m[..., 0, 0] ** 2 + m[..., 0, 1] ** 2).clamp_min(1e-30))
     second = torch.atan2(m[..., 0, 2], cosine)
     locked = cosine < _LOCK_COSINE
