@@ -9,8 +9,8 @@ One call does everything::
     image.mask   # (B, H, W) float32 coverage 0..1 (0 or 1 when supersample=1)
     image.depth  # (B, H, W) float32 metres along the optical axis, inf where nothing is hit
 
-``vertices`` (B, V, 3) are in the world of ``R`` (B, 3, 3) and ``t`` (B, 3) (world to camera, x = K (R X + t));
-without R and t they are camera-space already. One mesh seen by two cameras is two items of the batch.
+``vertices`` (B, V, 3) are in the world of ``R`` (B, 3, 3) and ``t`` (B, 3), world to camera: x = K (R X + t).
+Without R and t they are camera-space already. One mesh seen by two cameras is two items of the batch.
 ``albedo`` is a tensor of per-vertex colours (1 or B, V, 3), linear 0..1, or a function of
 ``(fragments, faces) -> (B, H, W, 3)`` for colours that are worked out per pixel::
 
@@ -140,7 +140,7 @@ def rasterize(
 
 
 def _visible_faces(screen, z, faces, height, width, cull, near):
-    """Faces that may cover a pixel centre -> (item (n,), face (n,)), boxes (n, 4) int64 x0, y0, width, height."""
+    """Faces that may cover a pixel -> (item (n,), face (n,)), boxes (n, 4) int64 x0, y0, width, height."""
     x, y = screen[..., 0].contiguous(), screen[..., 1].contiguous()
     i0, i1, i2 = faces.unbind(-1)
     xs, ys = ([axis.index_select(1, i) for i in (i0, i1, i2)] for axis in (x, y))  # 3 x (B, F) each
@@ -167,7 +167,7 @@ def _visible_faces(screen, z, faces, height, width, cull, near):
 
 
 def _face_setup(screen, faces, item, face, boxes):
-    """(n, 9): barycentric weights 1 and 2 and 1/z as affine functions a + b dx + c dy of the offset in the box."""
+    """(n, 9): barycentric weights 1, 2 and 1/z as affine functions a + b dx + c dy of the offset in the box."""
     v0, v1, v2 = (screen[item, faces[face, k]] for k in range(3))  # (n, 3)
     origin = boxes[:, :2].to(screen.dtype)
     d1, d2 = v1 - v0, v2 - v0
@@ -189,7 +189,7 @@ def _face_setup(screen, faces, item, face, boxes):
 
 
 def _draw(zbuffer, setup, face, first_pixel, box_width, counts, width):
-    """Scatter every pixel of every face's box that lies in the face into the z-buffer (depth bits, face index)."""
+    """Scatter the pixels of the boxes that lie in their face into the z-buffer (depth bits, face index)."""
     n, total = len(counts), int(counts.sum())
     owner = torch.repeat_interleave(torch.arange(n, device=counts.device), counts, output_size=total)
     offset = torch.arange(total, device=counts.device) - (counts.cumsum(0) - counts)[owner]
@@ -228,7 +228,7 @@ def _perspective_weights(screen, faces, hit, hit_face, height, width):
 
 
 def interpolate(fragments: Fragments, faces: Tensor, attributes: Tensor) -> Tensor:
-    """Per-vertex attributes (1 or B, V, C) at every pixel -> (B, H, W, C) float32, zero where nothing is hit."""
+    """Per-vertex attributes (1 or B, V, C) at every pixel -> (B, H, W, C) float32, zero off the mesh."""
     batch, height, width = fragments.face.shape
     hit = fragments.mask.view(-1).nonzero().squeeze(-1)
     corner = faces.long()[fragments.face.view(-1)[hit]]  # (n, 3)
@@ -256,7 +256,7 @@ def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
 
 
 def default_lights(batch: int, device: torch.device | str = "cpu", up: Tensor | None = None) -> Lights:
-    """A key light from the upper left, a weak fill, a grey hemisphere. ``up`` (B, 3): vertical in camera space."""
+    """A key light from the upper left, a weak fill, a grey hemisphere; ``up`` (B, 3) as in ``Lights``."""
     direction = F.normalize(torch.tensor([[-0.5, -0.8, -0.6], [0.8, -0.2, -0.5]], device=device), dim=-1)
     colour = torch.tensor([[0.75, 0.75, 0.72], [0.2, 0.2, 0.22]], device=device)
     if up is None:
@@ -283,12 +283,12 @@ def shade(
     smooth: bool = False,
     srgb: bool = True,
 ) -> Tensor:
-    """Colour of every pixel (B, H, W, 3), zero where nothing is hit; sRGB 0..1, or linear with ``srgb=False``.
+    """Colour of every pixel (B, H, W, 3), zero off the mesh; sRGB 0..1, or linear with ``srgb=False``.
 
     ``vertices_cam``, ``faces`` and ``K`` as given to ``rasterize``; ``albedo`` (B, H, W, 3) linear 0..1.
-    Lambert + hemisphere ambient + Blinn-Phong highlight on flat normals (a face is a pixel or two at the usual
-    size) or, with ``smooth``, on normals averaged at the vertices. No cast shadows. Surfaces seen from behind
-    are lit on the side that is seen.
+    Lambert + hemisphere ambient + Blinn-Phong highlight on flat normals (a face is a pixel or two at the
+    usual size) or, with ``smooth``, on normals averaged at the vertices. No cast shadows. Surfaces seen from
+    behind are lit on the side that is seen.
     """
     batch, height, width = fragments.face.shape
     hit = fragments.mask.view(-1).nonzero().squeeze(-1)
@@ -345,7 +345,7 @@ def checks(first: Tensor, second: Tensor, period: Tensor | float) -> Tensor:
 
 
 def scale_intrinsics(K: Tensor, factor: int) -> Tensor:
-    """K (B, 3, 3) for an image ``factor`` times finer; pixel centres stay at integers, so x' = f (x + 1/2) - 1/2."""
+    """K (B, 3, 3) of an image ``factor`` times finer; pixel centres at integers: x' = f (x + 1/2) - 1/2."""
     shift = (factor - 1) / 2
     change = torch.tensor([[factor, 0, shift], [0, factor, shift], [0, 0, 1]], dtype=K.dtype, device=K.device)
     return change @ K
