@@ -1,0 +1,1 @@
+"""Cameras, person masks, virtual crop cameras and points inside both masks."""
