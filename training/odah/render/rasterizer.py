@@ -167,7 +167,7 @@ def _visible_faces(screen, z, faces, height, width, cull, near):
 
 
 def _face_setup(screen, faces, item, face, boxes):
-    """(n, 9): barycentric weights 1, 2 and 1/z as affine functions a + b dx + c dy of the offset in the box."""
+    """(n, 9): barycentric weights 1, 2 and 1/z, each as a + b dx + c dy of the offset in the box."""
     v0, v1, v2 = (screen[item, faces[face, k]] for k in range(3))  # (n, 3)
     origin = boxes[:, :2].to(screen.dtype)
     d1, d2 = v1 - v0, v2 - v0
