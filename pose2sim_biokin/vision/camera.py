@@ -16,14 +16,15 @@ _ZERO = np.zeros(3)
 class Camera:
     """One calibrated camera; all arrays are float64.
 
-    ``x_pixel = K distort((R X_world + t) / z)``; the world is Z up and in metres, the camera's axes are OpenCV's (x right,
-    y down, z forward) and pixel centres lie at whole numbers.
+    ``x_pixel = K distort((R X_world + t) / z)``; the world is Z up and in metres, the camera's axes are
+    OpenCV's (x right, y down, z forward) and pixel centres lie at whole numbers.
 
     Attributes:
         name: as in the calibration file.
         width, height: image size in pixels.
         K: (3, 3) camera matrix, pixels.
-        distortion: (k,) OpenCV coefficients: k1 k2 p1 p2 [k3 [k4 k5 k6 [...]]], or k1 k2 k3 k4 when ``fisheye``.
+        distortion: (k,) OpenCV coefficients: k1 k2 p1 p2 [k3 [k4 k5 k6 [...]]], or k1 k2 k3 k4 when
+        ``fisheye``.
         R: (3, 3) rotation, world to camera.
         t: (3,) translation, metres, world to camera.
         fisheye: ``distortion`` is for OpenCV's ``cv2.fisheye`` model.
@@ -73,7 +74,7 @@ class Camera:
         return self.directions_to_pixels(self.world_to_camera(points))
 
     def directions_to_pixels(self, directions: np.ndarray) -> np.ndarray:
-        """Directions or points (..., 3) in the camera's axes to distorted pixels (..., 2); NaN behind the camera."""
+        """Directions or points (..., 3) in the camera's axes to distorted pixels (..., 2); NaN behind it."""
         directions = np.asarray(directions, dtype=np.float64)
         z = directions[..., 2:]
         front = z > 1e-9
@@ -82,10 +83,10 @@ class Camera:
         return np.where(front, pixels, np.nan)
 
     def pixels_to_rays(self, pixels: np.ndarray) -> np.ndarray:
-        """Distorted pixels (..., 2) to unit directions (..., 3) in the camera's axes (lens distortion removed).
+        """Distorted pixels (..., 2) to unit directions (..., 3) in the camera's axes, undistorted.
 
-        OpenCV's fixed-point inversion starts it and Newton steps finish it, so that projecting the ray again gives the
-        pixel back to about 1e-9 px wherever the lens model can be inverted.
+        OpenCV's fixed-point inversion starts it and Newton steps finish it, so that projecting the ray again
+        gives the pixel back to about 1e-9 px wherever the lens model can be inverted.
         """
         pixels = np.asarray(pixels, dtype=np.float64)
         flat = pixels.reshape(-1, 2)
@@ -96,18 +97,18 @@ class Camera:
         return rays.reshape(*pixels.shape[:-1], 3)
 
     def pixels_to_world_rays(self, pixels: np.ndarray) -> np.ndarray:
-        """Distorted pixels (..., 2) to unit directions (..., 3) in the world; they start at :attr:`center`."""
+        """Distorted pixels (..., 2) to unit directions (..., 3) in the world, from :attr:`center`."""
         return self.pixels_to_rays(pixels) @ self.R
 
     def scaled(self, factor: float) -> Camera:
-        """The same camera with its image resized by ``factor`` (pixel centres at whole numbers, as ``cv2.resize``)."""
+        """The same camera with its image resized by ``factor``, as ``cv2.resize`` does."""
         scaling = np.array([[factor, 0, (factor - 1) / 2], [0, factor, (factor - 1) / 2], [0, 0, 1]])
         size = {"width": round(self.width * factor), "height": round(self.height * factor)}
         return replace(self, K=scaling @ self.K, **size)
 
     @cached_property
     def field_radius(self) -> float:
-        """Largest undistorted radius (tangent of the angle to the optical axis) seen at the image's border."""
+        """Tangent of the largest angle to the optical axis that the image's border sees."""
         x = np.linspace(-0.5, self.width - 0.5, 33)
         y = np.linspace(-0.5, self.height - 0.5, 33)
         border = np.concatenate(

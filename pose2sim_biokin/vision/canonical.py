@@ -1,4 +1,4 @@
-"""The network's frame: Z up, origin at the visual hull's centre, X along the first view's horizontal viewing direction.
+"""The network's frame: Z up, origin at the hull's centre, X along the first view's horizontal direction.
 
 The room's position and heading drop out of what the network sees, and are put back after it.
 """
@@ -23,10 +23,10 @@ class CanonicalFrame(NamedTuple):
 
 
 def canonical_frame(centers: torch.Tensor, rotations: torch.Tensor) -> CanonicalFrame:
-    """The canonical frame of hulls with ``centers`` (..., 3) seen first by cameras with ``rotations`` (..., 3, 3).
+    """The canonical frame of hulls with ``centers`` (..., 3); ``rotations`` (..., 3, 3) of the first views.
 
-    ``rotations`` turn world into the first view's crop camera. Its horizontal viewing direction is taken square to its
-    (level) x axis, which stays defined when it looks straight down.
+    ``rotations`` turn world into the first view's crop camera. Its horizontal viewing direction is taken
+    square to its (level) x axis, which stays defined when it looks straight down.
     """
     right = rotations[..., 0, :]
     forward = torch.stack([-right[..., 1], right[..., 0]], dim=-1)
@@ -40,7 +40,7 @@ def canonical_frame(centers: torch.Tensor, rotations: torch.Tensor) -> Canonical
 def to_canonical(
     frame: CanonicalFrame, R: torch.Tensor, t: torch.Tensor, points: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Cameras R (B, V, 3, 3), t (B, V, 3) and points (B, N, 3) of the world, in canonical frames of batch shape (B,).
+    """Cameras R (B, V, 3, 3), t (B, V, 3) and points (B, N, 3) of the world, in canonical frames (B,).
 
     K does not change. Projections of the points do not change.
     """
@@ -60,11 +60,11 @@ def from_canonical(frame: CanonicalFrame, points: torch.Tensor) -> torch.Tensor:
 
 
 def ground_from_canonical_ground(frame: CanonicalFrame) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rotation (..., 3, 3) and translation (..., 3) that take OpenSim ground axes of the canonical frame to ground.
+    """Rotation (..., 3, 3) and translation (..., 3) from the canonical frame's OpenSim axes to ground.
 
-    ``x_ground = rotation x_canonical_ground + translation`` for points, ``R_ground = rotation R_canonical_ground`` for
-    orientations. Ground (X, Y, Z) = world (Y, Z, X), and the canonical ground is the same permutation of the canonical
-    frame.
+    ``x_ground = rotation x_canonical_ground + translation`` for points, ``R_ground = rotation
+    R_canonical_ground`` for orientations. Ground (X, Y, Z) = world (Y, Z, X), and the canonical ground is the
+    same permutation of the canonical frame.
     """
     order = [1, 2, 0]
     return frame.rotation[..., order, :][..., :, order], frame.origin[..., order]

@@ -1,8 +1,9 @@
 """Virtual crop cameras: square, distortion-free pinhole cameras that look at the person, level with gravity.
 
-A crop camera shares the source camera's optical centre, so the picture it sees is the source picture re-sampled, whatever
-the scene's depth: lens distortion, camera roll and the person's place in the picture are gone, and its K, R, t are exact.
-Training renders straight into such cameras, so that training and inference see the same kind of picture.
+A crop camera shares the source camera's optical centre, so the picture it sees is the source picture
+re-sampled, whatever the scene's depth: lens distortion, camera roll and the person's place in the picture are
+gone, and its K, R, t are exact. Training renders straight into such cameras, so that training and inference
+see the same kind of picture.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def look_rotation(forward: np.ndarray, fallback_right: np.ndarray | None = None)
     z = z / np.linalg.norm(z)
     x = np.cross(z, _UP)
     if np.linalg.norm(x) < 1e-2:
-        right = np.array([1.0, 0.0, 0.0]) if fallback_right is None else np.asarray(fallback_right, dtype=np.float64)
+        right = np.asarray((1.0, 0.0, 0.0) if fallback_right is None else fallback_right, dtype=np.float64)
         x = right - (right @ z) * z
     x = x / np.linalg.norm(x)
     return np.stack([x, np.cross(z, x), z])
@@ -75,8 +76,8 @@ def directions_to_crop(
 
     Args:
         camera_center: (3,) optical centre in the world, metres.
-        directions_world: (M, 3) directions from the centre to a sample of the silhouette (boundary pixels, or the vertices
-            of a mesh minus the centre); need not be unit vectors.
+        directions_world: (M, 3) directions from the centre to a sample of the silhouette (boundary pixels, or
+            the vertices of a mesh minus the centre); need not be unit vectors.
         size: side of the picture in pixels.
         margin: side of the square over the longer side of the silhouette's box.
         fallback_right: see :func:`look_rotation`.
@@ -91,7 +92,8 @@ def directions_to_crop(
     unit = directions / np.maximum(norms, 1e-12)
     axis = unit.mean(axis=0)
     half = 1e-4
-    # turning the camera to the box's centre changes the box a little; four turns leave it centred within ~1e-3 px
+    # turning the camera to the box's centre changes the box a little; four turns leave it centred within
+    # ~1e-3 px
     for _ in range(4):
         R = look_rotation(axis, fallback_right)
         camera = unit @ R.T
@@ -147,14 +149,14 @@ def boundary_to_crop(camera: Camera, boundary: np.ndarray, size: int, margin: fl
 
 
 def crop_map(camera: Camera, crop: CropCamera) -> np.ndarray:
-    """Where each crop pixel lies in the source picture: (S, S, 2) x, y, distorted; far outside where it sees nothing."""
+    """Where each crop pixel lies in the source picture: (S, S, 2) x, y; -1e4 where it sees nothing."""
     u, v = np.meshgrid(np.arange(crop.size, dtype=np.float64), np.arange(crop.size, dtype=np.float64))
     rays = np.stack([u, v, np.ones_like(u)], axis=-1) @ np.linalg.inv(crop.K).T
     rays = rays @ (camera.R @ crop.R.T).T
     pixels = camera.directions_to_pixels(rays)
     # beyond the picture's own field the lens polynomial may fold back into it
-    radius = np.hypot(rays[..., 0], rays[..., 1]) / np.maximum(rays[..., 2], 1e-9)
-    outside = (rays[..., 2] <= 1e-9) | (radius > 1.02 * camera.field_radius) | ~np.isfinite(pixels).all(axis=-1)
+    radius = np.hypot(rays[..., 0], rays[..., 1])
+    outside = (radius > 1.02 * camera.field_radius * rays[..., 2]) | ~np.isfinite(pixels).all(axis=-1)
     pixels[outside] = -1e4
     return pixels
 
@@ -171,12 +173,13 @@ def warp_to_crop(
         mask: (H, W) bool or uint8, non-zero on the person.
 
     Returns:
-        image (S, S, 3) uint8, black where the source saw nothing, and mask (S, S) uint8 of 0 and 1. Where the crop is
-        coarser than the source, source pixels are averaged first, so that nothing aliases.
+        image (S, S, 3) uint8, black where the source saw nothing, and mask (S, S) uint8 of 0 and 1. Where the
+        crop is coarser than the source, source pixels are averaged first, so that nothing aliases.
     """
     height, width = mask.shape[:2]
     if image.shape[:2] != (height, width):
-        raise ValueError(f"picture {image.shape[1]}x{image.shape[0]} and mask {width}x{height} differ in size")
+        found = f"{image.shape[1]}x{image.shape[0]}"
+        raise ValueError(f"picture {found} and mask {width}x{height} differ in size")
     mapping = crop_map(camera, crop)
     seen = mapping[..., 0] > -9e3
     size = crop.size

@@ -21,7 +21,9 @@ def test_project_agrees_with_opencv(lens):
     points = np.random.default_rng(0).uniform(-0.8, 0.8, (50, 3)) + (0, 0, 1)
     rvec = cv2.Rodrigues(camera.R)[0]
     if fisheye:
-        truth = cv2.fisheye.projectPoints(points[:, None], rvec, camera.t, camera.K, camera.distortion)[0][:, 0]
+        truth = cv2.fisheye.projectPoints(points[:, None], rvec, camera.t, camera.K, camera.distortion)[0][
+            :, 0
+        ]
     else:
         truth = cv2.projectPoints(points, rvec, camera.t, camera.K, camera.distortion)[0][:, 0]
     np.testing.assert_allclose(camera.project(points), truth, atol=1e-8)

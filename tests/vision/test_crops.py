@@ -1,4 +1,4 @@
-"""Crop cameras: exact reprojection, level, the silhouette fits the margin, pictures agree with direct rendering."""
+"""Crop cameras: exact reprojection, level, the silhouette fits, pictures agree with direct rendering."""
 
 import cv2
 import numpy as np
@@ -68,7 +68,7 @@ def test_warped_mask_is_the_rendered_one(camera):
 
 
 def test_smooth_pictures_survive_the_warp(camera):
-    """A picture painted with a smooth function of the viewing direction is that function in the crop as well."""
+    """A picture painted with a function of the viewing direction is that function in the crop as well."""
     mask = ellipsoid_mask(camera, CENTER, RADII)
     crop = mask_to_crop(camera, mask, 128)
 

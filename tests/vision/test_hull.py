@@ -1,4 +1,4 @@
-"""Hull points against ellipsoids and cubes in closed form; canonical frames against themselves turned round."""
+"""Hull points against ellipsoids in closed form; canonical frames against scenes turned round."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ CENTER, RADII = np.array([1.2, -3.1, 0.95]), np.array([0.3, 0.25, 0.85])
 
 
 def two_views(angle=90.0, center=CENTER, radii=RADII, size=128, heights=(1.2, 2.0), distances=(4.0, 3.0)):
-    """Crop cameras and masks of an ellipsoid, ``angle`` degrees apart, ready for sample_hull_points (batch 1)."""
+    """Crop cameras and masks of an ellipsoid, ``angle`` degrees apart, for sample_hull_points (batch 1)."""
     crops, masks = [], []
     for degrees, z, distance in ((20.0, heights[0], distances[0]), (20.0 + angle, heights[1], distances[1])):
         a = np.radians(degrees)
@@ -27,7 +27,7 @@ def two_views(angle=90.0, center=CENTER, radii=RADII, size=128, heights=(1.2, 2.
         crop = mask_to_crop(camera, ellipsoid_mask(camera, center, radii), size)
         crops.append(crop)
         masks.append(ellipsoid_mask(crop, center, radii))
-    K, R, t = (torch.tensor(np.stack([getattr(c, k) for c in crops])[None], dtype=torch.float32) for k in "KRt")
+    K, R, t = (torch.tensor(np.stack([getattr(c, k) for c in crops])[None]).float() for k in "KRt")
     return crops, torch.tensor(np.stack(masks)[None]), K, R, t
 
 
@@ -49,8 +49,9 @@ def test_points_fall_in_both_masks_and_centre_on_the_body(angle):
 
 
 def test_density_is_even_over_the_hull():
-    """Cameras at 90 degrees see a box as its two rectangles, so the hull is the box but for perspective: uniform marginals."""
-    crops, masks, K, R, t = two_views(90, radii=np.array([0.5, 0.5, 0.5]), heights=(0.95, 0.95), distances=(3.0, 6.0))
+    """Cameras at very different distances: the points' quantiles along each axis are those of the hull."""
+    radii = np.array([0.5, 0.5, 0.5])
+    crops, masks, K, R, t = two_views(90, radii=radii, heights=(0.95, 0.95), distances=(3.0, 6.0))
     points, _, _ = sample_hull_points(masks, K, R, t, 4000)
     local = points[0].numpy() - CENTER
     # truth by rejection: uniform points of a box, kept if both projections fall in both masks
@@ -138,7 +139,8 @@ def test_canonical_input_does_not_know_where_the_room_is():
     """The whole scene turned about the vertical and moved: the network sees the same numbers."""
     crops, masks, K, R, t = two_views(90)
     angle = 1.234
-    turn = torch.tensor([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]]).float()
+    c, s = np.cos(angle), np.sin(angle)
+    turn = torch.tensor([[c, -s, 0], [s, c, 0], [0, 0, 1]]).float()
     move = torch.tensor([5.0, -7.0, 0.4])
     R_moved = R @ turn.T
     t_moved = t - (R_moved @ move[:, None])[..., 0]
