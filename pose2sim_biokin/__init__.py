@@ -1,0 +1,31 @@
+"""OpenSim joint angles and segment scales from two calibrated videos, as a kinematics backend of Pose2Sim.
+
+This module is imported at every interpreter start (by ``pose2sim_biokin.pth``): it imports nothing itself,
+and its public names are looked up where they live when they are first used.
+"""
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "BiokinError": "errors",
+    "Motion": "motion",
+    "Predictor": "predictor",
+    "install": "dispatch",
+    "load_skeleton": "skeleton.model",
+    "run_trial": "pipeline",
+    "uninstall": "dispatch",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name):
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+
+
+def __dir__():
+    return sorted([*globals(), *_PUBLIC])
