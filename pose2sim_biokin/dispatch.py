@@ -58,7 +58,12 @@ def uninstall():
             owner = getattr(owner, parent, None)
         function = getattr(owner, attribute, None)
         if hasattr(function, _MARK):
-            setattr(owner, attribute, function.__wrapped__)
+            setattr(owner, attribute, unhooked(function))
+
+
+def unhooked(function):
+    """Upstream's own function behind a hooked one; a function that is not hooked as it is."""
+    return function.__wrapped__ if hasattr(function, _MARK) else function
 
 
 def is_live():
