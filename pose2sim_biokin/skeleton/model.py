@@ -85,7 +85,7 @@ class Coupling:
     scale_body: int = -1
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Skeleton:
     """Bodies, joints, coordinates and markers of a model; nb bodies, nc coordinates, nm markers.
 
@@ -130,6 +130,10 @@ class Skeleton:
     marker_locations: np.ndarray
     marker_offsets: np.ndarray
     table: dict
+
+    def __repr__(self) -> str:
+        counts = (len(self.body_names), len(self.coordinate_names), len(self.marker_names))
+        return "Skeleton({!r}: {} bodies, {} coordinates, {} markers)".format(self.name, *counts)
 
     @property
     def mass(self) -> float:
