@@ -1,0 +1,1 @@
+"""Files in and out: projects, calibrations, videos, OpenSim and motion-capture formats."""
