@@ -93,7 +93,8 @@ def _wrong(key: str, value: object, expected: str) -> BiokinError:
 def _unknown_key(key: str) -> str:
     near = difflib.get_close_matches(key, BIOKIN_KEYS, n=1)
     hint = f'Did you mean "{near[0]}"? ' if near else ""
-    return f'[biokin] "{key}" in Config.toml is not a key of this section. {hint}Its keys: {", ".join(BIOKIN_KEYS)}.'
+    keys = ", ".join(BIOKIN_KEYS)
+    return f'[biokin] "{key}" in Config.toml is not a key of this section. {hint}Its keys: {keys}.'
 
 
 def _whole(value: object) -> bool:
