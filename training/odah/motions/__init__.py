@@ -1,0 +1,1 @@
+"""Joint-angle motions that drive synthetic people: recorded, acted and explored."""
