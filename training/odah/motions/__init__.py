@@ -1,1 +1,1 @@
-"""Joint-angle motions that drive synthetic people: recorded, acted and explored."""
+"""Sources of motion: joint-coordinate clips, recorded and procedural."""

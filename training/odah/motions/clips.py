@@ -42,10 +42,10 @@ def read_clips(path: Path, skeleton: Skeleton, shortest: int = 32) -> list[Recor
     with np.load(path, allow_pickle=False) as archive:
         names = [str(n) for n in archive["coordinates"]] if "coordinates" in archive else []
         if sorted(names) != sorted(skeleton.coordinate_names):
-            missing = sorted(set(skeleton.coordinate_names) - set(names))[:5]
+            missing = ", ".join(sorted(set(skeleton.coordinate_names) - set(names))[:5]) or "none"
             raise BiokinError(
                 f"{path}: its array 'coordinates' has {len(names)} names; expected the "
-                f"{len(skeleton.coordinate_names)} of {skeleton.name} (missing {', '.join(missing) or 'none'}). "
+                f"{len(skeleton.coordinate_names)} of {skeleton.name} (missing: {missing}). "
                 "Convert the motion to this skeleton."
             )
         order = [names.index(n) for n in skeleton.coordinate_names]

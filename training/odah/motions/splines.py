@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation, RotationSpline
 def ease(times: np.ndarray, values: np.ndarray, t: np.ndarray) -> np.ndarray:
     """Minimum-jerk moves (Flash and Hogan 1985) from key to key: values (n, ...) at times (n,).
 
-    Read at t (T,). Velocity and acceleration are zero at the keys; before the first and after the last key the value stays.
+    Read at t (T,). Velocity and acceleration are zero at the keys; outside them the value stays.
     """
     i = np.clip(np.searchsorted(times, t, side="right") - 1, 0, len(times) - 2)
     s = np.clip((t - times[i]) / (times[i + 1] - times[i]), 0.0, 1.0)
