@@ -6,6 +6,7 @@ Reading is `skeleton.load_skeleton(path)`.
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,7 +66,7 @@ def write_osim(
         scales: (nb, 3) positive factors along each body's axes; ones when absent.
         mass_kg: mass of the subject: all masses are multiplied so that they add up to it. The model's own
             when absent.
-        name: name of the model; the skeleton's when absent.
+        name: name of the model, blanks and slashes become underscores; the skeleton's when absent.
         geometry_dir: folder of the meshes. When given, meshes are written with their full path, and show
             without a search path on this machine; otherwise with their plain names in Pose2Sim's Geometry
             folder, as in Pose2Sim's own models.
@@ -110,7 +111,8 @@ def _build(skeleton: Skeleton, name: str | None = None, geometry_dir: Path | Non
 
     table = skeleton.table
     model = opensim.Model()
-    model.setName(name or skeleton.name)
+    # OpenSim refuses these characters in names.
+    model.setName(re.sub(r"[\\/*+\s]", "_", name or skeleton.name))
     model.set_credits(f"Skeleton without muscles. {table.get('source', '')}")
     frames: dict[str, opensim.PhysicalFrame] = {"ground": model.updGround()}
     for row in table["bodies"]:
@@ -212,7 +214,10 @@ def _function(function: dict) -> opensim.Function:
     if kind == "constant":
         return opensim.Constant(value)
     if kind == "multiplier":
-        return opensim.MultiplierFunction(_function(value["function"]), value["scale"])
+        inner = _function(value["function"])
+        result = opensim.MultiplierFunction(inner, value["scale"])
+        inner._markAdopted()  # or Python frees it a second time
+        return result
     if kind == "linear":
         coefficients = opensim.ArrayDouble()
         for coefficient in value:

@@ -78,10 +78,10 @@ class ForwardKinematics(nn.Module):
         self._constant("_translation_axes", columns[..., None])
         self._constant("_parent_offsets", joints.parent_offsets[order][..., None])
         self._constant("_child_offsets", joints.child_offsets[order][..., None])
-        # Factor of a translation: weights . factors + (1 if not scaled)
-        scaled = joints.translation_scaled[order]
-        self._constant("_translation_weights", (np.abs(axes[:, 3:]) * scaled[..., None])[..., None])
-        self._constant("_translation_unscaled", (~scaled).astype(np.float64)[..., None])
+        # Factor of a translation: weights . factors, or 1 where there are no weights
+        weights = joints.translation_weights[order]
+        self._constant("_translation_weights", weights[..., None])
+        self._constant("_translation_unscaled", (weights.sum(-1) == 0).astype(np.float64)[..., None])
 
         amounts = [terms for i in order for terms in joints.terms[i]]
         self._amounts = FunctionSet(amounts, dtype)
@@ -106,7 +106,9 @@ class ForwardKinematics(nn.Module):
 
         Args:
             coordinates: (..., nc) rad and m.
-            scales: (..., nb, 3) factors along each body's own axes; ones when absent.
+            scales: (..., nb, 3) factors along each body's own axes; without them the model is as it is.
+                (To OpenSim, and so here, that is the same as ones unless a custom joint translates along
+                an axis between x, y and z.)
 
         Returns:
             rotation (..., nb, 3, 3), position (..., nb, 3) in m, in ground.
@@ -127,10 +129,13 @@ class ForwardKinematics(nn.Module):
         local_rotation = _matmul(_matmul(r1, r2), r3)  # (nb, 3, 3, B)
 
         parent_scales, own_scales = s[self._parent_body], s[self._order]  # (nb, 3, B)
-        factors = _apply(self._translation_weights, parent_scales) + self._translation_unscaled
+        translation = amounts[:, 3:]
+        if scales is not None:
+            factors = _apply(self._translation_weights, parent_scales) + self._translation_unscaled
+            translation = translation * factors
         local_position = (
             _apply(self._parent_offsets, parent_scales)
-            + _apply(self._translation_axes, amounts[:, 3:] * factors)
+            + _apply(self._translation_axes, translation)
             - _apply(local_rotation, _apply(self._child_offsets, own_scales))
         )  # (nb, 3, B)
 

@@ -54,10 +54,11 @@ class Joints:
         order: (nb,) indices of the bodies, parents before children.
         parent_offsets, child_offsets: (nb, 3, 3) offset matrices, m.
         parent_rotations, child_rotations: (nb, 3, 3) joint frame to body frame.
-        axes: (nb, 6, 3) three rotation axes (unit), then three translation axes, in the joint frame.
+        axes: (nb, 6, 3) unit axes of three rotations, then three translations, in the joint frame.
         terms: nb x 6 functions of the coordinates: the amounts about and along the axes.
-        translation_scaled: (nb, 3) whether a translation grows with the parent body's scale factors; by
-            ``|axis| . factors``, as OpenSim's SpatialTransform::scale has it.
+        translation_weights: (nb, 3, 3) the factor of a translation is ``weights . parent's factors``, as in
+            OpenSim's SpatialTransform::scale: the axis as it is written, without signs; zeros where a
+            translation is not scaled.
         coordinates: indices of each joint's own coordinates.
     """
 
@@ -71,7 +72,7 @@ class Joints:
     child_rotations: np.ndarray
     axes: np.ndarray
     terms: tuple[tuple[Terms, ...], ...]
-    translation_scaled: np.ndarray
+    translation_weights: np.ndarray
     coordinates: tuple[tuple[int, ...], ...]
 
 
@@ -254,7 +255,7 @@ def _joints(
     offsets = np.zeros((2, nb, 3, 3))
     rotations = np.zeros((2, nb, 3, 3))
     axes = np.zeros((nb, 6, 3))
-    scaled = np.zeros((nb, 3), dtype=bool)
+    weights = np.zeros((nb, 3, 3))
     terms, own = [], []
     for i, row in enumerate(by_child):
         where = f"{name}: joint {row['name']}"
@@ -266,12 +267,11 @@ def _joints(
         amounts = []
         for k, transform in enumerate(motion):
             indices = [_lookup(coordinate_index, c, where) for c in transform["coordinates"]]
-            axes[i, k] = transform["axis"]
-            if k < 3:
-                axes[i, k] /= np.linalg.norm(axes[i, k])
-            elif row["type"] == "CustomJoint":
-                # A translation that is a coordinate itself is a degree of freedom, and not scaled.
-                scaled[i, k - 3] = transform["function"] != {"linear": [1.0, 0.0]}
+            axis = np.asarray(transform["axis"], dtype=np.float64)
+            axes[i, k] = axis / np.linalg.norm(axis)
+            # A translation that is a coordinate itself is a degree of freedom, and not scaled.
+            if k >= 3 and row["type"] == "CustomJoint" and transform["function"] != {"linear": [1.0, 0.0]}:
+                weights[i, k - 3] = np.abs(axis)
             amounts.append(function_terms(transform["function"], indices, where))
             if k < 3:
                 is_rotational[indices] = True
@@ -288,7 +288,7 @@ def _joints(
             child_rotations=_frozen(rotations[1]),
             axes=_frozen(axes),
             terms=tuple(terms),
-            translation_scaled=_frozen(scaled, dtype=bool),
+            translation_weights=_frozen(weights),
             coordinates=tuple(own),
         ),
         is_rotational,

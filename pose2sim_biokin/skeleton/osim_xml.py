@@ -276,7 +276,9 @@ class _Reader:
     def _collect(self, holder: Element | None, owner: str) -> None:
         for frame in holder if holder is not None else ():
             if frame.tag == "PhysicalOffsetFrame":
-                self.frames[f"{owner}/{frame.get('name')}"] = frame
+                path = f"{owner}/{frame.get('name')}"
+                self.frames[path] = frame
+                self._collect(frame.find("components"), path)
 
     def _objects(self, group: str, tag: str) -> list[Element]:
         return self.model.findall(f"{group}/objects/{tag}")
