@@ -57,7 +57,7 @@ class OutputSet:
             raise explained from value
 
     def prepare(self, folder: str | Path) -> None:
-        """Make the folder and a staging folder in it now, so that a folder that cannot be written shows early.
+        """Make the folder, and a staging folder in it, now: one that cannot be written shows early.
 
         Raises:
             BiokinError: the folder cannot be made or written.

@@ -77,7 +77,8 @@ def read_trc(path: str | Path) -> MarkerTable:
         table = np.array(rows, dtype=np.float64).reshape(-1, width)
     except (OSError, UnicodeDecodeError, IndexError, KeyError, ValueError) as error:
         raise BiokinError(
-            f"{path}: cannot be read as a .trc file ({error!r}); expected 5 header lines, tabs, units m or mm."
+            f"{path}: cannot be read as a .trc file ({error!r}); expected 5 header lines, tabs, units m "
+            "or mm."
         ) from error
     points = factor * table[:, 2:].reshape(len(table), len(names), 3)
     return MarkerTable(table[:, 0].astype(int), table[:, 1], names, points)

@@ -218,7 +218,7 @@ def _read_bvh(path):
     """Joint positions (T, n, 3) and names by a reader that shares nothing with the writer."""
     lines = [line.split() for line in path.read_text().splitlines() if line.strip()]
     joints, stack, end = [], [], False
-    for i, words in enumerate(lines):
+    for words in lines:
         if words[0] in ("ROOT", "JOINT"):
             joints.append({"name": words[1], "parent": stack[-1] if stack else None})
             stack.append(len(joints) - 1)
@@ -236,6 +236,7 @@ def _read_bvh(path):
                 stack.pop()
         elif words[0] == "MOTION":
             break
+    i = lines.index(["MOTION"])
     count, step = int(lines[i + 1][1]), float(lines[i + 2][2])
     rows = np.array(lines[i + 3 :], float)
     assert len(rows) == count
