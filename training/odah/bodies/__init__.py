@@ -1,0 +1,1 @@
+"""Parametric bodies driven by the skeleton."""
