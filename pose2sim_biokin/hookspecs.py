@@ -3,25 +3,43 @@
 A plugin is a module (or object) with functions marked by ``hookimpl``, named in the entry-point group
 ``pose2sim_biokin`` of its package::
 
-    # my_backend.py
+    # my_plugin.py
+    import numpy as np
     from pose2sim_biokin.hookspecs import hookimpl
+    from pose2sim_biokin.vision.masks import PersonInstance
 
     class Hello:
         name = "hello"
         replaces = frozenset()
 
         def run(self, config_dict):
-            print("kinematics of", config_dict["project"]["project_dir"])
+            print("Hello,", config_dict["project"]["project_dir"])
 
     @hookimpl
     def kinematics_backends():
         return [Hello()]
 
+    class WholePicture:
+        name = "whole_picture"
+        description = "everything is the person"
+
+        def load(self, spec, *, device, batch_size, project_dir):
+            return self
+
+        def segment(self, images, camera, frames):
+            everywhere = [np.ones(image.shape[:2], bool) for image in images]
+            return [[PersonInstance(m, (0, 0, m.shape[1], m.shape[0]), 1.0)] for m in everywhere]
+
+    @hookimpl
+    def person_segmenters():
+        return [WholePicture()]
+
     # pyproject.toml
     [project.entry-points.pose2sim_biokin]
-    my_backend = "my_backend"
+    my_plugin = "my_plugin"
 
-With that package installed, ``kinematics_backend = "hello"`` in Config.toml is all that a user writes.
+With that package installed, ``kinematics_backend = "hello"`` under ``[kinematics]``, or
+``segmentation = "whole_picture"`` under ``[biokin]``, is all that a user writes.
 """
 
 from __future__ import annotations
