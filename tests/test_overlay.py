@@ -1,0 +1,122 @@
+"""The overlay shows the skeleton where the camera sees it, with its sides told apart."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from pose2sim_biokin.motion import Motion
+from pose2sim_biokin.overlay import COLOURS, OUTLINE, draw_figure, draw_outline, stick_figure, write_overlay
+from pose2sim_biokin.skeleton import load_skeleton
+from pose2sim_biokin.vision.camera import Camera
+from pose2sim_biokin.vision.crops import look_rotation
+
+
+@pytest.fixture(scope="module")
+def skeleton():
+    return load_skeleton()
+
+
+@pytest.fixture(scope="module")
+def motion(skeleton):
+    """A person who stands at world (1, 2) and faces world Y... which is ground X; no pose in frame 1."""
+    coordinates = np.zeros((3, len(skeleton.coordinate_names)))
+    for name, value in {"pelvis_tx": 2.0, "pelvis_ty": 0.95, "pelvis_tz": 1.0}.items():
+        coordinates[:, skeleton.coordinate_index(name)] = value
+    coordinates[1] = np.nan
+    return Motion(np.arange(3) / 30, coordinates, np.ones((len(skeleton.body_names), 3)), skeleton.name)
+
+
+def _camera(width=1920, height=1080, distortion=(0.05, -0.02, 0.001, 0.001)):
+    """In front of the person: at world (1, 7), looking along -Y."""
+    R = look_rotation(np.array([0.0, -1.0, 0.0]))
+    center = np.array([1.0, 7.0, 1.0])
+    K = np.array([[1200.0, 0, width / 2], [0, 1200.0, height / 2], [0, 0, 1]])
+    return Camera("cam01", width, height, K, np.array(distortion), R, -R @ center)
+
+
+def test_figure_is_a_person_in_the_world(skeleton, motion):
+    figure = stick_figure(motion, skeleton)
+    point = {name: figure.points[0, i] for i, name in enumerate(figure.names)}
+    np.testing.assert_allclose(point["pelvis"], [1.0, 2.0, 0.95], atol=1e-9)
+    assert point["head"][2] > point["C7"][2] > point["femur_r"][2] > point["RCAL"][2]
+    assert point["nose"][1] > point["head"][1] and point["RTOE"][1] > point["RCAL"][1]  # faces world Y
+    assert point["femur_r"][0] > 1 > point["femur_l"][0]  # facing Y, the right side is at larger X
+    assert np.isnan(figure.points[1]).all() and np.isfinite(figure.points[[0, 2]]).all()
+    sides = {(figure.names[a], figure.names[b]): side for a, b, side in figure.links}
+    assert sides[("femur_r", "tibia_r")] == "r" and sides[("talus_l", "LTOE")] == "l"
+    assert sides[("pelvis", "torso")] == "" and sides[("RASI", "LASI")] == ""
+    mirrored = {"r": "l", "l": "r", "": ""}
+    assert sorted(mirrored[s] for s in sides.values()) == sorted(sides.values())
+
+
+def test_a_model_without_head_and_markers_is_drawn_too(skeleton):
+    import Pose2Sim
+
+    path = f"{Pose2Sim.__path__[0]}/OpenSim_Setup/Model_Pose2Sim_simple.osim"
+    other = load_skeleton(path)
+    shape = (1, len(other.coordinate_names))
+    motion = Motion(np.zeros(1), np.zeros(shape), np.ones((len(other.body_names), 3)), path)
+    assert len(stick_figure(motion, other).links) > 10
+
+
+def test_video_shows_bones_where_the_camera_projects_them(tmp_path, skeleton, motion):
+    camera, figure = _camera(), stick_figure(motion, skeleton)
+    mask = np.zeros((1080, 1920), np.uint8)
+    mask[200:900, 700:1200] = 1
+    frames = ((row, np.full((1080, 1920, 3), 90, np.uint8)) for row in range(3))
+    path = tmp_path / "a.mp4"
+    write_overlay(
+        path,
+        frames,
+        camera,
+        figure,
+        30.0,
+        lambda row: mask if row != 2 else None,
+        lambda row: "gap" * (row == 1),
+    )
+    capture = cv2.VideoCapture(str(path))
+    images = [capture.read()[1] for _ in range(3)]
+    assert not capture.read()[0] and images[0].shape == (720, 1280, 3)
+
+    pixels = camera.project(figure.points[0]) * 2 / 3 - 1 / 6
+    names = list(figure.names)
+    for side in "rl":
+        middle = (pixels[names.index(f"femur_{side}")] + pixels[names.index(f"tibia_{side}")]) / 2
+        x, y = np.round(middle).astype(int)
+        patch = images[0][y - 1 : y + 2, x - 1 : x + 2].reshape(-1, 3).mean(axis=0)
+        assert np.abs(patch - COLOURS[side]).max() < 70, (side, patch)  # the codec washes colours out
+    assert pixels[names.index("femur_r")][0] < pixels[names.index("femur_l")][0]  # seen from the front
+    with_outline = np.abs(images[0][300:310, 460:474].astype(int) - OUTLINE).sum(axis=-1).min()
+    without = np.abs(images[2][300:310, 460:474].astype(int) - OUTLINE).sum(axis=-1).min()
+    assert with_outline < 100 < without
+    x, y = np.round(pixels[names.index("tibia_r")]).astype(int)
+    assert (
+        np.abs(images[1][y - 3 : y + 4, x - 3 : x + 4].astype(int) - 90).max() < 12
+    )  # nothing without a pose
+
+
+def test_small_videos_are_not_enlarged(tmp_path, skeleton, motion):
+    camera = _camera(320, 240)
+    frames = [(0, np.zeros((240, 320, 3), np.uint8))]
+    write_overlay(tmp_path / "a.mp4", frames, camera, stick_figure(motion, skeleton), 30.0)
+    capture = cv2.VideoCapture(str(tmp_path / "a.mp4"))
+    assert capture.read()[1].shape == (240, 320, 3)
+
+
+def test_points_behind_the_camera_or_far_away_are_left_out():
+    image = np.zeros((100, 100, 3), np.uint8)
+    pixels = np.array([[10.0, 10.0], [np.nan, np.nan], [1e9, 5.0], [60.0, 10.0]])
+    draw_figure(image, pixels, ((0, 1, "r"), (0, 2, "l")))
+    assert not image.any()
+    draw_figure(image, pixels, ((0, 3, "r"),))
+    assert tuple(image[10, 30]) == COLOURS["r"]
+
+
+def test_outline_of_a_mask_of_another_size():
+    image = np.zeros((60, 80, 3), np.uint8)
+    mask = np.zeros((120, 160), bool)
+    mask[40:80, 60:100] = True
+    draw_outline(image, mask)
+    assert image[20:40, 30:50].any() and not image[24:36, 34:46].any() and not image[:16].any()
