@@ -8,8 +8,10 @@ import torch
 from pose2sim_biokin.skeleton.kinematics import ForwardKinematics
 
 _FOOT_MARKERS = ("RCAL", "RTOE", "RMT5", "LCAL", "LTOE", "LMT5")
-# Thickness of sole and heel under the foot's bones and markers, and the extent of toes, m.
+# Sole below the foot's markers, and flesh around all other joint centres, m.
 _SOLE_M = 0.025
+_FLESH_M = 0.05
+_FEET = ("calcn_r", "toes_r", "calcn_l", "toes_l")
 # Feet within about this height of the lowest share the ground contact, m.
 _CONTACT_M = 0.03
 
@@ -35,9 +37,9 @@ def stand_on_floor(
         s = torch.as_tensor(scales, dtype=fk.dtype)
         frames = fk(torch.as_tensor(q, dtype=fk.dtype), s)
         feet = fk.markers(frames, s)[:, [skeleton.marker_index(m) for m in _FOOT_MARKERS]].numpy()
-        others = fk.joint_centers(frames, s).numpy()
+        others = fk.joint_centers(frames, s).numpy()[:, [name not in _FEET for name in skeleton.body_names]]
     feet = feet.astype(np.float64)
-    lowest = np.minimum(feet[..., 1].min(axis=1) - _SOLE_M, others[..., 1].min(axis=1) - 2 * _SOLE_M)
+    lowest = np.minimum(feet[..., 1].min(axis=1) - _SOLE_M, others[..., 1].min(axis=1) - _FLESH_M)
     q[:, ty] = -lowest + (0.0 if lift is None else lift)
 
     height = feet[..., 1] - lowest[:, None] + (0.0 if lift is None else lift[:, None])
