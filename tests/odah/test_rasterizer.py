@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from odah.render.rasterizer import (
     checks,
     interpolate,

@@ -15,7 +15,7 @@ import numpy as np
 from odah.segmenter.backgrounds import Rng, add_object, background, noise, recolour
 from odah.segmenter.frames import CUT_OUT_ONLY_VIDEOS, Frame, clean_plate, plausible_cut_out
 
-POOL = 1500  # backgrounds drawn once each and kept (0.3 MB each at 320 pixels)
+POOL = 1000  # backgrounds drawn once each and kept (0.3 MB each at 320 pixels)
 GREY = 114  # ultralytics pads with this value
 
 
@@ -87,7 +87,8 @@ class Composer:
             image, instances = self._whole_frame(rng)
         else:
             image, instances = self._composite(rng)
-        return Sample(self._degrade(rng, image, instances), instances)
+        image = self._degrade(rng, image, instances)
+        return Sample(image, instances[instances.sum((1, 2)) > 0.0006 * self.size**2])
 
     def _whole_frame(self, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
         """A random crop of a real frame, scaled and mirrored, the person at least half inside."""
@@ -118,9 +119,7 @@ class Composer:
         for _ in range(rng.poisson(0.5)):
             cover = add_object(rng, image, self.pictures, 0.3)
             instances = [m & ~cover for m in instances]
-        kept = [m for m in instances if m.sum() > 60]
-        shape = (0, self.size, self.size)
-        return image, np.stack(kept) if kept else np.zeros(shape, bool)
+        return image, np.stack(instances) if instances else np.zeros((0, self.size, self.size), bool)
 
     def _background(self, rng: Rng) -> np.ndarray:
         """One of ``POOL`` backgrounds, mirrored, recoloured and with other objects in it."""

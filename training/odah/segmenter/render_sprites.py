@@ -1,7 +1,7 @@
 """Rendered people as sprites: ``python -m odah.segmenter.render_sprites --output DIR --subjects 300``.
 
 Random subjects of the built-in body in random poses, simply dressed (labels per vertex, offset along the
-normals), seen from anywhere, one four-channel PNG each: BGR + coverage. Everything follows the subject's seed.
+normals), seen from anywhere, one four-channel PNG each: BGR + coverage. All follows the subject's seed.
 """
 
 from __future__ import annotations
