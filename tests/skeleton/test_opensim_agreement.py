@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from opensim_truth import Truth, random_poses, random_scales, shipped_model
 
 from pose2sim_biokin.io.osim import write_osim
 from pose2sim_biokin.skeleton import ForwardKinematics, Skeleton, load_skeleton
-
-from .opensim_truth import Truth, random_poses, random_scales, shipped_model
 
 MODELS = ("rajagopal2016", "Model_Pose2Sim_simple.osim", "Model_Pose2Sim_muscles_flex.osim")
 SUBJECTS, POSES = 10, 100

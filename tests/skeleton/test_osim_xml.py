@@ -8,11 +8,10 @@ import numpy as np
 import opensim
 import pytest
 import torch
+from opensim_truth import Truth, random_poses, random_scales
 
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.skeleton import ForwardKinematics, load_skeleton
-
-from .opensim_truth import Truth, random_poses, random_scales
 
 PLAIN = (
     opensim.PinJoint,
