@@ -225,11 +225,10 @@ def _bars(console: Console, quiet: bool) -> Iterator:
 def _closing_table(name: str, result) -> Table:
     """Where the outputs are, and what took how long."""
     table = Table(title=escape(name), title_justify="left", show_header=False, box=None, pad_edge=False)
-    paths = result.paths.values() if isinstance(result.paths, dict) else result.paths
-    for path in paths:
-        table.add_row("output", escape(str(path)))
+    for kind, path in result.paths.items():
+        table.add_row(escape(kind), escape(str(path)))
     for stage, seconds in result.timings.items():
-        table.add_row("time", f"{seconds:8.2f} s  {escape(stage)}")
+        table.add_row(escape(stage), f"{seconds:.2f} s")
     table.columns[1].overflow = "fold"
     return table
 
