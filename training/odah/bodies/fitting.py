@@ -22,7 +22,16 @@ SCALE_GROUPS = {
     "forearm": ("ulna_r", "ulna_l", "radius_r", "radius_l"),
     "hand": ("hand_r", "hand_l"),
 }
-LONG_AXIS = {"pelvis": 1, "thigh": 1, "shank": 1, "foot": 0, "torso": 1, "upper_arm": 1, "forearm": 1, "hand": 1}
+LONG_AXIS = {
+    "pelvis": 1,
+    "thigh": 1,
+    "shank": 1,
+    "foot": 0,
+    "torso": 1,
+    "upper_arm": 1,
+    "forearm": 1,
+    "hand": 1,
+}
 
 # Coordinates of the rest pose that are fitted (right side; the left copies), with their prior in rad or m.
 REST_COORDINATES = {
@@ -114,13 +123,16 @@ class SkeletonFit:
         return torch.stack(columns, -1), scales
 
     def residuals(self, parameters: Tensor, joints: Tensor, landmarks: Tensor, knuckle: Tensor) -> Tensor:
-        """Weighted residuals (..., R) of targets joints (..., 8, 3), landmarks (..., 16, 3), knuckle (..., 3)."""
+        """Weighted residuals (..., R); targets are as in `__call__`, any batch shape."""
         coordinates, scales = self.unpack(parameters)
         frames = self.kinematics(coordinates, scales)
         centers = self.kinematics.joint_centers(frames, scales)[..., self.joint_bodies, :]
         markers = self.kinematics.markers(frames, scales)[..., self.markers, :]
         local = torch.tensor(KNUCKLE, dtype=torch.float64) * scales[..., self.hand, :]
-        tip = frames.position[..., self.hand, :] + (frames.rotation[..., self.hand, :, :] @ local[..., None])[..., 0]
+        tip = (
+            frames.position[..., self.hand, :]
+            + (frames.rotation[..., self.hand, :, :] @ local[..., None])[..., 0]
+        )
         groups = len(SCALE_GROUPS)
         log_scales = parameters[..., : 3 * groups].unflatten(-1, (groups, 3))
         long_axis = torch.stack([log_scales[..., k, a] for k, a in enumerate(LONG_AXIS.values())], -1)

