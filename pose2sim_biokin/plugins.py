@@ -68,10 +68,8 @@ def _by_name(results: list[list], kind: type, what: str) -> dict:
                 f"pose2sim_biokin.hookspecs describes. Update or uninstall that plugin."
             )
         if name in found:
-            raise BiokinError(
-                f'Two plugins bring a {what} named "{name}": {_origin(found[name])} and {_origin(item)}. '
-                "Uninstall one of them."
-            )
+            origins = " and ".join(sorted((_origin(found[name]), _origin(item))))
+            raise BiokinError(f'Two plugins bring a {what} named "{name}": {origins}. Uninstall one of them.')
         found[name] = item
     return dict(sorted(found.items()))
 

@@ -215,13 +215,22 @@ def test_backends():
         assert word in result.output
 
 
-def test_doctor(monkeypatch):
+def test_doctor(monkeypatch, tmp_path):
+    monkeypatch.setattr("pose2sim_biokin.doctor._DATA", tmp_path)
+    (tmp_path / "fast.pt").write_bytes(b"abc")
+    sha256_of_abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, B.1
     result = biokin("doctor")
-    for word in ("pose2sim", "torch", "cpu", "weights", "SHA-256", "live: "):
+    for word in ("pose2sim", "torch", "cpu", "fast.pt", sha256_of_abc, "biokin, opensim", "live: "):
         assert word in result.output
     assert result.exit_code == (1 if "!!" in result.output else 0)
     monkeypatch.setenv("POSE2SIM_BIOKIN_DISABLE", "1")
     assert "off: POSE2SIM_BIOKIN_DISABLE" in biokin("doctor").output
+
+
+def test_doctor_tells_missing_weights(monkeypatch, tmp_path):
+    monkeypatch.setattr("pose2sim_biokin.doctor._DATA", tmp_path)
+    result = biokin("doctor")
+    assert result.exit_code == 1 and f"!!  weights          none in {tmp_path}" in result.output
 
 
 def test_doctor_tells_a_missing_package(monkeypatch):

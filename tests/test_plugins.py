@@ -1,7 +1,9 @@
 """Plugins of other packages are found by their entry points, and by name."""
 
 import ast
+import importlib
 import inspect
+import sys
 import textwrap
 import tomllib
 
@@ -22,10 +24,13 @@ def install(tmp_path, monkeypatch):
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[{hookspecs.PROJECT}]\n{name} = {name}\n")
         (tmp_path / f"{name}.py").write_text(textwrap.dedent(source))
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        importlib.invalidate_caches()
         plugins.plugin_manager.cache_clear()
 
     monkeypatch.syspath_prepend(str(tmp_path))
     yield install_package
+    sys.modules.pop("my_plugin", None)
     plugins.plugin_manager.cache_clear()
 
 
@@ -93,7 +98,7 @@ def test_an_unknown_name_lists_the_known_ones(name):
 
 def test_two_plugins_with_one_name_are_refused(install):
     install(BACKEND.format(name="biokin"))
-    with pytest.raises(BiokinError, match='named "biokin": .*Biokin and my_plugin.Backend'):
+    with pytest.raises(BiokinError, match='named "biokin": my_plugin.Backend and .*Biokin'):
         plugins.get_backend("biokin")
 
 
