@@ -90,6 +90,7 @@ def write_overlay(
     fps: float,
     mask: Callable[[int], np.ndarray | None] | None = None,
     caption: Callable[[int], str] | None = None,
+    first_frame: int = 0,
 ) -> str:
     """Write the overlay video of one view, frame by frame.
 
@@ -101,6 +102,7 @@ def write_overlay(
         fps: of the video.
         mask: row -> (H, W) mask of the person, or None where there is none.
         caption: row -> a few words for the frame, "" for none; shown in red.
+        first_frame: number of the figure's first row, for the legend.
 
     Returns:
         The codec that was used.
@@ -121,7 +123,9 @@ def write_overlay(
             if outline is not None:
                 draw_outline(image, outline)
             draw_figure(image, pixels[row], figure.links)
-            draw_legend(image, f"{camera.name}  {row}", caption(row) if caption is not None else "")
+            draw_legend(
+                image, f"{camera.name}  {first_frame + row}", caption(row) if caption is not None else ""
+            )
             writer.write(image)
         return writer.codec
 

@@ -1,0 +1,177 @@
+"""From videos to what the network sees: which views, which person, and the crops; all in streams."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pose2sim_biokin.errors import BiokinError
+from pose2sim_biokin.hookspecs import PersonSegmenter
+from pose2sim_biokin.io.project import Trial, View
+from pose2sim_biokin.io.video import VideoReader
+from pose2sim_biokin.plugins import get_segmenter, segmenters
+from pose2sim_biokin.predictor import ViewCrops
+from pose2sim_biokin.progress import Progress
+from pose2sim_biokin.vision import subject as vision_subject
+from pose2sim_biokin.vision import views as vision_views
+from pose2sim_biokin.vision.crops import boundary_to_crop, warp_to_crop
+from pose2sim_biokin.vision.masks import PersonTracker, TrackedMask
+from pose2sim_biokin.vision.subject import Subject, pair_presence
+
+# Frames of each view in which the person is looked for when the views are chosen automatically.
+_SAMPLE = 8
+People = dict[int, list[TrackedMask]]
+
+
+def load_segmenter(trial: Trial, device: str) -> PersonSegmenter:
+    """The segmenter that ``[biokin] segmentation`` asks for: a plugin's name, "auto", or YOLO weights.
+
+    Raises:
+        BiokinError: it cannot be loaded.
+    """
+    spec = trial.config.segmentation
+    factory = get_segmenter(spec if spec in segmenters() else "yolo")
+    segmenter = factory.load(
+        spec, device=device, batch_size=trial.config.batch_size, project_dir=trial.project_dir
+    )
+    logging.info(f"Person segmentation: {segmenter.description}.")
+    return segmenter
+
+
+def choose_views(trial: Trial, segmenter: PersonSegmenter, progress: Progress) -> tuple[View, View]:
+    """The two views to use: those that the config names, else the pair nearest to 90 degrees
+    that sees somebody.
+
+    Raises:
+        BiokinError: two views are not to be had.
+    """
+    views = trial.views
+    if trial.config.views == "auto" and len(views) > 2:
+        frames = trial.frames(views)
+        count = min(_SAMPLE, len(frames))
+        sample = sorted({frames[i] for i in np.linspace(0, len(frames) - 1, count).round().astype(int)})
+        cameras = [view.camera for view in views]
+        seen = [
+            _track(v, sample, segmenter, 1, progress, f"Looking for the person in {v.name}") for v in views
+        ]
+        presence = pair_presence(cameras, seen)
+        views = tuple(views[i] for i in vision_views.choose_views(cameras, presence))
+    first, second = views[:2]
+    angle = vision_views.viewing_angle(first.camera, second.camera)
+    logging.info(f"Views {first.name} and {second.name}, {angle:.0f} degrees apart.")
+    warning = vision_views.viewing_angle_warning(first.camera, second.camera)
+    if warning:
+        logging.warning(f"Careful: {warning}")
+    return first, second
+
+
+def find_people(
+    views: Sequence[View], frames: range, segmenter: PersonSegmenter, batch_size: int, progress: Progress
+) -> list[People]:
+    """Tracked masks of everybody in each view: synchronised frame -> people."""
+    return [_track(v, frames, segmenter, batch_size, progress, f"Person in {v.name}") for v in views]
+
+
+def choose_subject(views: Sequence[View], people: Sequence[People], frames: range, fps: float) -> Subject:
+    """The one person whom both views agree on.
+
+    Raises:
+        BiokinError: there is nobody in any frame, or the views never agree.
+    """
+    cameras = [view.camera for view in views]
+    subject = vision_subject.choose_subject(cameras, people, fps)
+    if subject.positions:
+        found = subject.found(frames)
+        for view, share in zip(views, found.mean(axis=0), strict=True):
+            logging.info(f"The person is found in {share:.0%} of the frames of {view.name}.")
+        if subject.people > 1:
+            logging.info(
+                f"{subject.people} people are seen by both cameras; the largest and most present is taken."
+            )
+        return subject
+    counts = ", ".join(
+        f"{view.name}: {sum(map(bool, seen.values()))} of {len(frames)} frames with somebody"
+        for view, seen in zip(views, people, strict=True)
+    )
+    if all(any(seen.values()) for seen in people):
+        raise BiokinError(
+            f"No person is seen by both cameras at once ({counts}): the rays of the masks do not meet. Check "
+            "that the calibration belongs to these videos, that cameras and videos are paired rightly, and "
+            "that the videos are synchronised ([biokin] sync_offsets)."
+        )
+    raise BiokinError(
+        f"Nobody is found in the videos ({counts}). Expected one person, seen by both cameras. Try other "
+        "weights with [biokin] segmentation, or other [biokin] views, or look whether frame_range holds the "
+        "person."
+    )
+
+
+def cut_out(
+    views: Sequence[View], subject: Subject, frames: range, size: int, progress: Progress
+) -> tuple[ViewCrops, ViewCrops]:
+    """What the network sees: in each view and frame a virtual camera that looks at the person.
+
+    Memory: 4 bytes a pixel, 65 KB a frame and view at 128 x 128.
+    """
+    first, second = (_cut_out_view(view, subject, k, frames, size, progress) for k, view in enumerate(views))
+    return first, second
+
+
+def stream(view: View, frames: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+    """(synchronised frame, image) of a view, BGR uint8; frames must rise."""
+    for index, image in VideoReader(view.video).frames(frame + view.offset for frame in frames):
+        yield index - view.offset, image
+
+
+def _track(
+    view: View, frames: Sequence[int], segmenter: PersonSegmenter, batch: int, progress: Progress, title: str
+) -> People:
+    tracker = PersonTracker()
+    images: list[np.ndarray] = []
+    waiting: list[int] = []
+    done = 0
+    progress(title, 0, len(frames))
+    for frame, image in stream(view, frames):
+        images.append(image)
+        waiting.append(frame)
+        if len(images) == batch or done + len(images) == len(frames):
+            found = segmenter.segment(images, view.name, [f + view.offset for f in waiting])
+            if len(found) != len(images):
+                raise BiokinError(
+                    f"The segmenter ({segmenter.description}) gave {len(found)} results for "
+                    f"{len(images)} images."
+                )
+            for number, instances in zip(waiting, found, strict=True):
+                tracker.update(number, instances)
+            done += len(images)
+            images, waiting = [], []
+            progress(title, done, len(frames))
+    return tracker.frames
+
+
+def _cut_out_view(
+    view: View, subject: Subject, k: int, frames: range, size: int, progress: Progress
+) -> ViewCrops:
+    count, title = len(frames), f"Cutting out of {Path(view.video).name}"
+    images = np.zeros((count, size, size, 3), np.uint8)
+    masks = np.zeros((count, size, size), np.uint8)
+    K, R = np.tile(np.eye(3), (count, 1, 1)), np.tile(np.eye(3), (count, 1, 1))
+    t = np.zeros((count, 3))
+    found = np.zeros(count, bool)
+    for row, (frame, image) in enumerate(stream(view, frames)):
+        packed = subject.masks[k].get(frame)
+        if packed is not None:
+            try:
+                crop = boundary_to_crop(view.camera, packed.outline, size)
+            except ValueError as error:  # fills more than a picture can show
+                logging.warning(f"{view.name}, frame {frame}: the person is left out ({error}).")
+            else:
+                cut, masks[row] = warp_to_crop(view.camera, crop, image, packed.unpack())
+                images[row] = cut[..., ::-1]  # BGR to RGB
+                K[row], R[row], t[row] = crop.K, crop.R, crop.t
+                found[row] = masks[row].any()
+        progress(title, row + 1, count)
+    return ViewCrops(images, masks, K, R, t, found)

@@ -1,0 +1,213 @@
+"""One trial, from config to files: the whole story on one page."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pose2sim_biokin import perception
+from pose2sim_biokin.errors import BiokinError
+from pose2sim_biokin.io.atomic import OutputSet
+from pose2sim_biokin.io.filters import ik_filter_type
+from pose2sim_biokin.io.project import Trial, read_trial
+from pose2sim_biokin.motion import Motion
+from pose2sim_biokin.overlay import stick_figure, write_overlay
+from pose2sim_biokin.predictor import Predictor
+from pose2sim_biokin.progress import Progress, no_progress
+from pose2sim_biokin.quality import build_quality, write_quality
+from pose2sim_biokin.results import write_motion
+from pose2sim_biokin.skeleton.model import load_skeleton
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What a run made.
+
+    Attributes:
+        paths: what each file is ("mot", "osim", "trc", "c3d", "bvh", "filtered mot", "quality",
+            "overlay <camera>") -> where it is.
+        timings: stage -> wall time in seconds, in order; "total" last.
+        motion: the joint angles and scales that the files hold.
+    """
+
+    paths: dict[str, Path]
+    timings: dict[str, float]
+    motion: Motion = field(repr=False)
+
+
+def run_trial(config_dict: dict[str, Any], progress: Progress | None = None) -> TrialResult:
+    """Joint angles and segment scales of one trial, written as Pose2Sim writes them.
+
+    The videos are read as streams: once to find the person, once to cut the person out, and once more for
+    the overlay videos. All files appear together at the end; a run that fails or is interrupted leaves
+    earlier results as they were.
+
+    Args:
+        config_dict: the trial's config as Pose2Sim merged it, with ``["project"]["project_dir"]``.
+        progress: told how far the run is.
+
+    Raises:
+        BiokinError: something in the project cannot be used; the message says what to do.
+    """
+    progress = progress or no_progress
+    clock = Stopwatch()
+    with recorded_warnings() as warnings, OutputSet() as outputs:
+        with clock("reading the project"):
+            trial = read_trial(config_dict)
+            filter_type = ik_filter_type(config_dict)
+            for folder in (trial.kinematics_dir, trial.pose3d_dir):
+                outputs.prepare(folder)  # a folder that cannot be written shows now, not after the work
+        with clock("loading the networks"):
+            config = trial.config
+            predictor = Predictor(trial.weights, config.device, config.batch_size, config.seed)
+            segmenter = perception.load_segmenter(trial, predictor.device)
+            skeleton = load_skeleton(predictor.skeleton)
+
+        with clock("finding the person"):
+            views = perception.choose_views(trial, segmenter, progress)
+            frames = trial.frames(views)
+            logging.info(f"Frames {frames[0]}-{frames[-1]} at {trial.fps:g} fps.")
+            people = perception.find_people(views, frames, segmenter, config.batch_size, progress)
+            subject = perception.choose_subject(views, people, frames, trial.fps)
+        with clock("cutting the person out"):
+            crops = perception.cut_out(views, subject, frames, predictor.image_size, progress)
+        with clock("joint angles"):
+            times = np.asarray(frames) / trial.fps
+            motion = predictor.predict(crops, times, max_gap_s=config.max_gap_s, progress=progress)
+            _report_gaps(motion, frames)
+
+        with clock("writing the motion"):
+            paths = write_motion(outputs, trial, frames, motion, skeleton, config_dict, filter_type)
+        if config.overlay_video:
+            with clock("writing the overlays"):
+                figure = stick_figure(motion, skeleton)
+                for k, view in enumerate(views):
+                    paths |= _overlay(outputs, trial, view, k, frames, figure, motion, subject, progress)
+
+        timings = clock.timings()
+        paths["quality"] = trial.kinematics_dir / f"{trial.stem(frames)}_quality.json"
+        run = _about(trial, views, frames, segmenter, timings, warnings)
+        names = [view.name for view in views]
+        quality = build_quality(motion, np.asarray(frames), names, skeleton, run)
+        write_quality(outputs.stage(paths["quality"]), quality)
+        outputs.commit()
+    logging.info(f"Joint angles of {trial.name} are in {paths['mot']}.")
+    return TrialResult(paths, timings, motion)
+
+
+def _overlay(
+    outputs: OutputSet, trial: Trial, view, k: int, frames: range, figure, motion: Motion, subject, progress
+) -> dict[str, Path]:
+    path = trial.kinematics_dir / f"{trial.stem(frames)}_{view.name}.mp4"
+    title = f"Overlay of {view.name}"
+    interpolated = motion.quality.interpolated if motion.quality is not None else np.zeros(len(frames), bool)
+    posed = np.isfinite(motion.coordinates).all(axis=1)
+
+    def images() -> Iterator[tuple[int, np.ndarray]]:
+        for row, (_, image) in enumerate(perception.stream(view, frames)):
+            yield row, image
+            progress(title, row + 1, len(frames))
+
+    def mask(row: int) -> np.ndarray | None:
+        packed = subject.masks[k].get(frames[row])
+        return None if packed is None else packed.unpack()
+
+    def caption(row: int) -> str:
+        if not posed[row]:
+            return "no pose"
+        return "interpolated" if interpolated[row] else ""
+
+    write_overlay(
+        outputs.stage(path),
+        images(),
+        view.camera,
+        figure,
+        trial.fps,
+        mask=mask,
+        caption=caption,
+        first_frame=frames.start,
+    )
+    return {f"overlay {view.name}": path}
+
+
+def _report_gaps(motion: Motion, frames: range) -> None:
+    posed = np.isfinite(motion.coordinates).all(axis=1)
+    if not posed.any():
+        raise BiokinError(
+            "No frame gave a pose: the person was never found by both cameras. Look at the videos, try other "
+            "[biokin] views or segmentation in Config.toml, and check the cameras' synchronization."
+        )
+    filled = int(motion.quality.interpolated.sum()) if motion.quality is not None else 0
+    if filled:
+        logging.warning(f"The person was missing in {filled} of {len(frames)} frames: interpolated.")
+    if not posed.all():
+        logging.warning(
+            f"{int((~posed).sum())} of {len(frames)} frames have no pose: the person was missing for longer "
+            "than [biokin] max_gap_s, or at the start or end. The .mot leaves them out."
+        )
+
+
+def _about(trial: Trial, views, frames: range, segmenter, timings: dict, warnings: list[str]) -> dict:
+    return {
+        "trial": trial.name,
+        "project_dir": trial.project_dir,
+        "calibration": trial.calibration,
+        "frame_range": [frames[0], frames[-1]],
+        "fps": trial.fps,
+        "views": [
+            {"camera": v.name, "video": v.video.name, "size": list(v.camera.size), "offset": v.offset}
+            for v in views
+        ],
+        "participant_mass_kg": trial.config.mass_kg,
+        "segmentation": segmenter.description,
+        "timings_s": {stage: round(seconds, 3) for stage, seconds in timings.items()},
+        "warnings": list(warnings),
+    }
+
+
+class Stopwatch:
+    """``with clock("stage"): ...`` adds up wall time by stage."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._stages: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._stages[stage] = self._stages.get(stage, 0.0) + time.perf_counter() - start
+
+    def timings(self) -> dict[str, float]:
+        """Seconds by stage, and in total so far."""
+        return {**self._stages, "total": time.perf_counter() - self._start}
+
+
+@contextmanager
+def recorded_warnings() -> Iterator[list[str]]:
+    """The warnings that this thread logs meanwhile, each once; they go on to the log as well."""
+    texts: list[str] = []
+    thread = threading.get_ident()
+
+    class Recorder(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            text = record.getMessage()
+            if record.thread == thread and text not in texts:
+                texts.append(text)
+
+    recorder = Recorder(logging.WARNING)
+    logging.getLogger().addHandler(recorder)
+    try:
+        yield texts
+    finally:
+        logging.getLogger().removeHandler(recorder)
