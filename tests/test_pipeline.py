@@ -8,6 +8,7 @@ import logging
 import cv2
 import numpy as np
 import pytest
+from pipeline_scene import FPS, ColourSegmenter, KnowingPredictor, make_scene
 
 from pose2sim_biokin import pipeline, plugins
 from pose2sim_biokin.errors import BiokinError
@@ -16,7 +17,6 @@ from pose2sim_biokin.io.mot import read_mot
 from pose2sim_biokin.io.trc import read_trc
 from pose2sim_biokin.quality import read_quality
 from pose2sim_biokin.skeleton import load_skeleton
-from tests.pipeline_scene import FPS, ColourSegmenter, KnowingPredictor, make_scene
 
 
 @pytest.fixture
