@@ -93,9 +93,13 @@ def decimate(vertices: np.ndarray, faces: np.ndarray, target: int, edge_weight: 
             face_of[new].add(f)
         face_of[old].clear()
         quadric[new] += quadric[old]
-        alive[old] = False
         stamp[new] += 1
-        count -= 1
+        # A vertex whose last triangle went goes with it.
+        gone = [old, *(v for f in shared for v in triangles[f] if v != old and alive[v] and not face_of[v])]
+        alive[gone] = False
+        count -= len(set(gone))
+        if not alive[new]:
+            continue
         for w in neighbours(new):
             push(new, w)
     used = sorted({f for v in np.flatnonzero(alive) for f in face_of[v]})

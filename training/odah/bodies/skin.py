@@ -37,7 +37,7 @@ def body_matrix(bone_names: list[str], body_names: tuple[str, ...]) -> np.ndarra
 
 
 def forearm_twist(weights: np.ndarray, along: np.ndarray, ulna: int, radius: int) -> np.ndarray:
-    """Split a forearm's weight between ulna (at the elbow) and radius (at the wrist), for want of a twist bone.
+    """Split a forearm's weight between ulna (at the elbow) and radius (at the wrist).
 
     weights (V,22); along (V,) position on the forearm's axis, 0 at the elbow, 1 at the wrist.
     """

@@ -105,7 +105,7 @@ class Wardrobe:
         return np.where((self.head > 0.3) | (self.hand > 0.3), -1.0, field)
 
     def lower(self, waist: float, length: float) -> np.ndarray:
-        """(V,) position in a lower garment: from `waist`, height over the hips in m, to `length` on `down_leg`."""
+        """(V,) position in a lower garment: from `waist` (over the hips, m) to `length` (on `down_leg`)."""
         below_waist = (waist - self.rest[:, 1]) / 0.06
         room = np.where(self.leg > 0.4, (length - self.down_leg) / 0.12, 1.0)
         field = np.minimum(below_waist, room)
