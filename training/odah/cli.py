@@ -13,6 +13,7 @@ COMMANDS = {
     ),
     "generate": ("odah.generate", "render a cache of synthetic people for training"),
     "train": ("odah.train", "train the network on a cache; goes on where it stopped"),
+    "segmenter": ("odah.segmenter.train_segmenter", "train the person segmenter that comes with the package"),
     "evaluate": ("odah.evaluate", "errors per joint angle of a checkpoint on a cache"),
 }
 
