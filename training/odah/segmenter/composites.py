@@ -111,7 +111,7 @@ class Composer:
 
     def _composite(self, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
         image = self._background(rng)
-        count = rng.choice(4, p=[0.08, 0.62, 0.22, 0.08])
+        count = rng.choice(4, p=[0.06, 0.4, 0.32, 0.22])
         instances: list[np.ndarray] = []
         for _ in range(count):
             placed = self._place(rng, image)
@@ -141,7 +141,7 @@ class Composer:
         sprite = pool[rng.integers(len(pool))]
         size = self.size
         height = size * np.exp(rng.uniform(np.log(0.17), np.log(1.05)))
-        scale = height / sprite.shape[0]
+        scale = height / max(sprite.shape[0], 0.7 * sprite.shape[1])
         if scale < 0.75:
             fine = (max(2, round(sprite.shape[1] * scale)), max(2, round(sprite.shape[0] * scale)))
             sprite, scale = cv2.resize(sprite, fine, interpolation=cv2.INTER_AREA), 1.0
