@@ -56,6 +56,16 @@ if TYPE_CHECKING:
 
 PROJECT = "pose2sim_biokin"  # pluggy's project name, and the entry-point group
 
+# Pose2Sim's stages that a backend may replace, named as its pipeline's methods are.
+REPLACEABLE = (
+    "poseEstimation",
+    "synchronization",
+    "personAssociation",
+    "triangulation",
+    "filtering",
+    "markerAugmentation",
+)
+
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
@@ -66,9 +76,7 @@ class KinematicsBackend(Protocol):
 
     Attributes:
         name: what ``[kinematics] kinematics_backend`` says to get it.
-        replaces: names of Pose2Sim's stages that ``runAll()`` leaves out for trials of this backend, as the
-            methods are called: ``poseEstimation``, ``synchronization``, ``personAssociation``,
-            ``triangulation``, ``filtering``, ``markerAugmentation``.
+        replaces: the stages, of `REPLACEABLE`, that ``runAll()`` leaves out for trials of this backend.
     """
 
     name: str

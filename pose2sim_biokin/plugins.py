@@ -40,7 +40,15 @@ def plugin_manager() -> pluggy.PluginManager:
 
 def backends() -> dict[str, KinematicsBackend]:
     """All kinematics backends by name."""
-    return _by_name(plugin_manager().hook.kinematics_backends(), KinematicsBackend, "kinematics backend")
+    found = _by_name(plugin_manager().hook.kinematics_backends(), KinematicsBackend, "kinematics backend")
+    for name, backend in found.items():
+        unknown = sorted(set(backend.replaces) - set(hookspecs.REPLACEABLE))
+        if unknown:
+            raise BiokinError(
+                f'Kinematics backend "{name}" ({_origin(backend)}) replaces "{unknown[0]}", which is no stage '
+                f"that can be replaced. These can: {', '.join(hookspecs.REPLACEABLE)}."
+            )
+    return found
 
 
 def segmenters() -> dict[str, SegmenterFactory]:

@@ -124,3 +124,15 @@ def test_an_object_that_is_no_backend_is_refused(install):
         """)
     with pytest.raises(BiokinError, match="'hello' as a kinematics backend.*KinematicsBackend"):
         plugins.backends()
+
+
+def test_a_backend_that_replaces_what_is_no_stage_is_refused(install):
+    install(BACKEND.format(name="mine").replace("frozenset()", 'frozenset({"triangulate"})'))
+    with pytest.raises(BiokinError, match='"mine".*replaces "triangulate".*poseEstimation'):
+        plugins.backends()
+
+
+def test_the_stages_are_methods_of_the_installed_pose2sim():
+    from Pose2Sim.Pose2Sim import Pose2SimPipeline
+
+    assert all(callable(getattr(Pose2SimPipeline, stage)) for stage in hookspecs.REPLACEABLE)
