@@ -45,8 +45,8 @@ def backends() -> dict[str, KinematicsBackend]:
         unknown = sorted(set(backend.replaces) - set(hookspecs.REPLACEABLE))
         if unknown:
             raise BiokinError(
-                f'Kinematics backend "{name}" ({_origin(backend)}) replaces "{unknown[0]}", which is no stage '
-                f"that can be replaced. These can: {', '.join(hookspecs.REPLACEABLE)}."
+                f'Kinematics backend "{name}" ({_origin(backend)}) replaces "{unknown[0]}", which is no '
+                f"stage that can be replaced. These can: {', '.join(hookspecs.REPLACEABLE)}."
             )
     return found
 
