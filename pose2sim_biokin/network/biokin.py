@@ -1,0 +1,192 @@
+"""The whole network: picture encoder, points, head, temporal refinement."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pose2sim_biokin.network.heads import (
+    SCALE_UNIT,
+    AngleLayout,
+    DirectHead,
+    KeypointHead,
+    Pose,
+    pose_features,
+)
+from pose2sim_biokin.network.hourglass import StackedHourglass
+from pose2sim_biokin.network.points import (
+    FlattenPoints,
+    HeatmapPeaks,
+    KeypointPooling,
+    heatmap_peaks,
+    project,
+    sample_maps,
+)
+from pose2sim_biokin.network.presets import Preset
+from pose2sim_biokin.network.unet import TemporalUNet
+from pose2sim_biokin.skeleton.model import Skeleton
+from pose2sim_biokin.skeleton.rotations import sixd_to_matrix, world_to_ground
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class FrameBatch(NamedTuple):
+    """Frames as the network reads them, in the canonical frame (Z up), the same in training and use.
+
+    Attributes:
+        images: (B, 2, 3, S, S) float32 RGB, background zero, then normalised by ImageNet's mean and deviation.
+        masks: (B, 2, 1, S, S) float32, 1 on the person.
+        K, R, t: (B, 2, 3, 3), (B, 2, 3, 3), (B, 2, 3) crop cameras.
+        points: (B, N, 3) hull points, m.
+    """
+
+    images: Tensor
+    masks: Tensor
+    K: Tensor
+    R: Tensor
+    t: Tensor
+    points: Tensor
+
+
+class FrameOutput(NamedTuple):
+    """What the encoder says of each frame, in the canonical ground (Y up).
+
+    Attributes:
+        pose: see Pose.
+        angles: (B, 36) rad; of free joints without gradient where they are predicted as rotations.
+        keypoints: (B, K, 3) m, or None: joint centres, mass centres, then markers if the preset has them.
+        local: (B, K, 3) keypoints in the pelvis's estimated frame, or None.
+        feature: (B, D) what the refinement reads (of single frames, not turned into a window's frame).
+        heatmaps: logits (B, 2, 2 nb, H, H) of each stack.
+        peaks: of the last heatmaps, or None.
+    """
+
+    pose: Pose
+    angles: Tensor
+    keypoints: Tensor | None
+    local: Tensor | None
+    feature: Tensor
+    heatmaps: list[Tensor]
+    peaks: HeatmapPeaks | None
+
+
+def normalize_images(images: Tensor, masks: Tensor) -> Tensor:
+    """RGB (..., 3, S, S) in 0..255 and masks (..., 1, S, S): background to zero, then ImageNet's normalisation."""
+    mean = torch.tensor(IMAGENET_MEAN, device=images.device)[:, None, None]
+    std = torch.tensor(IMAGENET_STD, device=images.device)[:, None, None]
+    return (images.float() / 255 * (masks > 0) - mean) / std
+
+
+class FrameEncoder(nn.Module):
+    """Two views and hull points to one pose a frame.
+
+    Args:
+        preset: sizes and switches.
+        skeleton: gives the numbers of bodies, angles and markers.
+    """
+
+    def __init__(self, preset: Preset, skeleton: Skeleton):
+        super().__init__()
+        self.preset = preset
+        self.layout = AngleLayout(skeleton)
+        points, hourglass = preset.points, preset.hourglass
+        centers = 2 * self.layout.bodies
+        self.hourglass = StackedHourglass(hourglass, centers)
+        self.sampled_width = (hourglass.out_channels or hourglass.channels) * points.stacks_sampled
+        if points.head == "flatten":
+            self.points = FlattenPoints(points, self.sampled_width)
+            self.head = DirectHead(self.layout, self.points.width)
+        else:
+            keypoints = centers + (len(skeleton.marker_names) if points.markers else 0)
+            heatmaps = centers if hourglass.heatmaps else 0
+            self.points = KeypointPooling(points, self.sampled_width, keypoints, heatmaps)
+            self.head = KeypointHead(preset, self.layout, keypoints, points.token + 3, 0)
+
+    def forward(self, batch: FrameBatch) -> FrameOutput:
+        """See FrameOutput."""
+        size = batch.images.shape[-1]
+        views = batch.images.flatten(0, 1)
+        if self.preset.hourglass.mask_channel:
+            views = torch.cat([views, batch.masks.flatten(0, 1).to(views.dtype)], 1)
+        outs, heats = self.hourglass(views.contiguous(memory_format=torch.channels_last))
+        heats = [heat.unflatten(0, (-1, 2)) for heat in heats]
+        maps = torch.cat(outs[-self.preset.points.stacks_sampled :], 1)  # (2B, C, H, H)
+        pixels = project(batch.points, batch.K, batch.R, batch.t)
+        sampled = sample_maps(maps.unflatten(0, (-1, 2)), pixels, size)  # (B, 2, N, C)
+        if isinstance(self.points, FlattenPoints):
+            feature, angles, scales = self.head(self.points(batch.points, sampled))
+            pose = self.layout.pose(angles.float(), scales.float(), None)
+            return FrameOutput(pose, angles.float(), None, None, feature.float(), heats, None)
+        heat_samples = peaks = None
+        if heats and self.points.heatmaps:
+            peaks = heatmap_peaks(heats[-1], size)
+            heat_samples = sample_maps(heats[-1], pixels, size)
+        cameras = batch.K, batch.R, batch.t
+        keypoints, tokens = self.points(batch.points, sampled, heat_samples, peaks, cameras)
+        with torch.autocast(keypoints.device.type, enabled=False):
+            keypoints = world_to_ground(keypoints.float())
+            pose, local = self.head(keypoints, tokens.float(), keypoints.new_zeros(len(keypoints), 0))
+            feature = pose_features(pose, local[:, : 2 * self.layout.bodies], self.layout, True)
+            angles = self.layout.angles(pose)
+        return FrameOutput(pose, angles, keypoints, local, feature, heats, peaks)
+
+
+class Refiner(nn.Module):
+    """Temporal network over windows of poses: angles for every frame, one set of scales for the window."""
+
+    def __init__(self, preset: Preset, layout: AngleLayout):
+        super().__init__()
+        self.layout, self.preset, self.size = layout, preset, preset.refinement
+        scales = 3 * layout.bodies
+        if preset.rotations:
+            self.parts = [len(layout.constrained), 18, scales, 3 if preset.pelvis else 0]
+            keypoints = 3 * 2 * layout.bodies if preset.points.head == "attention" else 0
+            features = sum(self.parts) + keypoints
+        else:
+            self.parts = [layout.count, scales]
+            features = sum(self.parts)
+        self.net = TemporalUNet(self.size, features, sum(self.parts))
+
+    def forward(self, pose: Pose, local: Tensor | None) -> tuple[Pose, Tensor]:
+        """Refine windows.
+
+        Args:
+            pose: (B, T, ...) in the window's frame (see `window_frame` of the predictor).
+            local: (B, T, 2 nb, 3) keypoints in the pelvis's frame, or None.
+
+        Returns:
+            the pose with scales (B, 1, nb, 3), and raw angles (B, T, 36).
+        """
+        layout = self.layout
+        x = pose_features(pose, local, layout, self.preset.rotations)  # (B, T, D)
+        y = self.net(x.transpose(1, 2)).transpose(1, 2)
+        if self.size.residual:
+            y = y + x[..., : y.shape[-1]]
+        if self.preset.rotations:
+            a, r, s, p = y.split(self.parts, -1)
+            rotations = sixd_to_matrix(r.unflatten(-1, (3, 6)))
+            constrained = layout.middle + layout.reach * a
+            scales = s.mean(1, keepdim=True).unflatten(-1, (-1, 3)) / SCALE_UNIT + 1
+            refined = Pose(rotations, constrained, scales, p if self.preset.pelvis else None)
+            return refined, layout.angles(refined)
+        a, s = y.split(self.parts, -1)
+        scales = s.mean(1, keepdim=True).unflatten(-1, (-1, 3)) / SCALE_UNIT + 1
+        return layout.pose(a, scales, pose.pelvis), a
+
+
+class BiokinNetwork(nn.Module):
+    """Frame encoder and, where the preset has one, the refinement."""
+
+    def __init__(self, preset: Preset, skeleton: Skeleton):
+        super().__init__()
+        self.preset, self.skeleton = preset, skeleton
+        self.encoder = FrameEncoder(preset, skeleton)
+        self.refiner = Refiner(preset, self.encoder.layout) if preset.refinement else None
+
+    @property
+    def layout(self) -> AngleLayout:
+        """Where the angles lie."""
+        return self.encoder.layout

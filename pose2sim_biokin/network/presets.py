@@ -1,0 +1,218 @@
+"""Every size and every switch of the networks. ``paper`` is the published network; ``fast`` is for CPUs.
+
+A preset is plain data (it travels inside the checkpoints), so two networks with equal presets and skeletons have
+the same weights' shapes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields, replace
+
+from pose2sim_biokin.errors import BiokinError
+
+
+@dataclass(frozen=True)
+class HourglassSize:
+    """The picture encoder: stem, then stacked hourglasses.
+
+    Attributes:
+        block: "hierarchical" (the published three-step block) or "residual" (two 3x3 convolutions).
+        norm: "group" (GroupNorm) or "batch" (BatchNorm: faster, needs batches).
+        groups: groups of GroupNorm.
+        stem: "published" (7x7 stride 2, three blocks: maps of S/2) or "quick" (two strided convolutions, one
+            block: maps of S/4).
+        stem_channels: width of the quick stem's first convolution.
+        stacks, depth: hourglasses, and how often each halves its maps.
+        channels: width of the maps; `widths` are the widths at each halving (empty: `channels` throughout).
+        lean: leaves out the block and the 1x1 convolution that follow each hourglass.
+        out_channels: width to which each stack's output is reduced before it is sampled; 0: not reduced.
+        mask_channel: the person mask is a fourth input channel.
+        heatmaps: each stack predicts heatmaps of the projected keypoints.
+    """
+
+    block: str = "hierarchical"
+    norm: str = "group"
+    groups: int = 32
+    stem: str = "published"
+    stem_channels: int = 64
+    stacks: int = 4
+    depth: int = 2
+    channels: int = 256
+    widths: tuple[int, ...] = ()
+    lean: bool = False
+    out_channels: int = 128
+    mask_channel: bool = False
+    heatmaps: bool = False
+
+
+@dataclass(frozen=True)
+class PointSize:
+    """From maps and hull points to one feature a frame.
+
+    Attributes:
+        head: "flatten" (the published shared MLP and flattening, which depends on the points' order) or
+            "attention" (each keypoint is a weighted mean of the points).
+        count: hull points, N.
+        stacks_sampled: how many of the last stacks are sampled at the points.
+        hidden: widths of the shared MLP; the last one is the published L'.
+        dense: widths after flattening ("flatten") or of the MLP behind the pooled keypoints ("attention").
+        token: width of the feature pooled for each keypoint ("attention").
+        markers: the skeleton's markers are keypoints too: they show how segments are turned about their length.
+        triangulate: keypoints seen in both views' heatmaps are intersected and offered beside the pooled ones.
+    """
+
+    head: str = "flatten"
+    count: int = 500
+    stacks_sampled: int = 4
+    hidden: tuple[int, ...] = (512, 512, 32)
+    dense: tuple[int, ...] = (128, 128)
+    token: int = 0
+    markers: bool = False
+    triangulate: bool = False
+
+
+@dataclass(frozen=True)
+class RefinementSize:
+    """The temporal network over windows of frames.
+
+    Attributes:
+        window: frames of a window, T, at `rate` Hz.
+        blocks, heads, channels: of the three levels; `final_blocks` follow the decoder.
+        factors: temporal down-sampling between the levels.
+        square: 3x3 kernels as published, of which maps one wide use the middle column only; else 3x1.
+        expansion: width of the gated feed-forward parts over the level's channels.
+        residual: the input is added to the output (the published network has no such skip).
+    """
+
+    window: int = 64
+    rate: float = 60.0
+    blocks: tuple[int, int, int] = (2, 4, 6)
+    final_blocks: int = 0
+    heads: tuple[int, int, int] = (1, 2, 4)
+    channels: tuple[int, int, int] = (48, 96, 384)
+    factors: tuple[int, int] = (2, 4)
+    square: bool = True
+    expansion: float = 2.66
+    residual: bool = False
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A whole network.
+
+    Attributes:
+        name: for people.
+        size: side S of the crops, pixels.
+        hourglass, points, refinement: see there; without a refinement frames stand for themselves.
+        rotations: free joints are predicted as rotations (6D) instead of angles.
+        pelvis: the pelvis position is predicted, relative to the hull's centre.
+        angle_spread: angles are predicted in units of this share of half their range, about its middle; 0: plain radians.
+    """
+
+    name: str = "paper"
+    size: int = 256
+    hourglass: HourglassSize = field(default_factory=HourglassSize)
+    points: PointSize = field(default_factory=PointSize)
+    refinement: RefinementSize | None = field(default_factory=RefinementSize)
+    rotations: bool = False
+    pelvis: bool = False
+    angle_spread: float = 0.0
+
+    def to_dict(self) -> dict:
+        """Nested plain dicts and lists."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> Preset:
+        """The preset of `to_dict`; BiokinError for keys that this version does not know."""
+        return _build(cls, values, "preset")
+
+    def override(self, values: dict) -> Preset:
+        """This preset with some values replaced, nested as in `to_dict` (an experiment file's [preset] table)."""
+        return Preset.from_dict(_merge(self.to_dict(), values))
+
+
+PAPER = Preset()
+
+FAST = Preset(
+    name="fast",
+    size=128,
+    hourglass=HourglassSize(
+        block="residual",
+        norm="batch",
+        stem="quick",
+        stem_channels=24,
+        stacks=1,
+        depth=3,
+        channels=48,
+        widths=(96, 128, 128),
+        lean=True,
+        out_channels=0,
+        mask_channel=True,
+        heatmaps=True,
+    ),
+    points=PointSize(
+        head="attention",
+        count=256,
+        stacks_sampled=1,
+        hidden=(128, 128),
+        dense=(512, 512),
+        token=8,
+        markers=True,
+        triangulate=True,
+    ),
+    refinement=RefinementSize(
+        blocks=(1, 2, 2),
+        final_blocks=1,
+        channels=(48, 96, 192),
+        factors=(2, 2),
+        square=False,
+        residual=True,
+    ),
+    rotations=True,
+    pelvis=True,
+    angle_spread=0.5,
+)
+
+PRESETS = {"paper": PAPER, "fast": FAST}
+
+
+def get_preset(name: str) -> Preset:
+    """A preset by name; BiokinError that lists the known ones."""
+    if name not in PRESETS:
+        raise BiokinError(f"Unknown network preset {name!r}: expected one of {', '.join(PRESETS)}.")
+    return PRESETS[name]
+
+
+def without_refinement(preset: Preset) -> Preset:
+    """The frame encoder alone."""
+    return replace(preset, refinement=None)
+
+
+_NESTED = {"hourglass": HourglassSize, "points": PointSize, "refinement": RefinementSize}
+
+
+def _build(cls: type, values: dict, where: str):
+    known = {f.name: f for f in fields(cls)}
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise BiokinError(
+            f"{where}: unknown key {', '.join(unknown)}; expected keys among {', '.join(known)}. Was it written "
+            "by another version of pose2sim_biokin?"
+        )
+    arguments = {}
+    for key, value in values.items():
+        if key in _NESTED and isinstance(value, dict):
+            value = _build(_NESTED[key], value, f"{where}.{key}")
+        elif isinstance(value, list):
+            value = tuple(value)
+        arguments[key] = value
+    return cls(**arguments)
+
+
+def _merge(base: dict, values: dict) -> dict:
+    merged = dict(base)
+    for key, value in values.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
