@@ -2,7 +2,8 @@
 
 Both turn random coordinates into the frames (rotation and position) of the 22 bodies: OpenSim one pose at a
 time by setting the 39 coordinates, realizing positions and reading each body's transform; this package in
-batches. Their results are compared before the clock starts.
+batches. Their results are compared before the clock starts. They take turns, and the best turn of each
+counts, so that other work on the machine disturbs neither more than the other.
 
     python benchmarks/forward_kinematics.py
 """
@@ -28,9 +29,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4096, help="poses at once (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
     parser.add_argument(
-        "--poses", type=int, default=1000, help="poses through OpenSim (default: %(default)s)"
+        "--poses", type=int, default=100, help="OpenSim's poses a turn (default: %(default)s)"
     )
-    parser.add_argument("--repeats", type=int, default=7, help="best of this many (default: %(default)s)")
+    parser.add_argument(
+        "--turns", type=int, default=20, help="the best of these counts (default: %(default)s)"
+    )
     parser.add_argument("--scaled", action="store_true", help="with scale factors for every pose")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -44,13 +47,19 @@ def main() -> None:
 
     poses = coordinates[: args.poses].double().numpy()
     read = opensim_reader(skeleton)
-    with torch.inference_mode():
-        expected = np.array([read(pose)[1] for pose in poses[:50]])
-        error = np.abs(kinematics(coordinates[:50]).position.numpy() - expected).max()
-        ours = args.batch / best(lambda: kinematics(coordinates, scales), args.repeats)
+    expected = np.array([read(pose)[1] for pose in poses])
+    error = np.abs(kinematics(coordinates[: args.poses]).position.numpy() - expected).max()
+
     with_gradient = coordinates.clone().requires_grad_()
-    training = args.batch / best(lambda: step(kinematics, with_gradient, scales), args.repeats)
-    theirs = len(poses) / best(lambda: [read(pose) for pose in poses], max(1, args.repeats // 3))
+    best = np.full(3, np.inf)
+    for _ in range(args.turns):
+        turn = (
+            seconds(lambda: [read(pose) for pose in poses]),
+            seconds(lambda: infer(kinematics, coordinates, scales)),
+            seconds(lambda: train(kinematics, with_gradient, scales)),
+        )
+        best = np.minimum(best, turn)
+    theirs, ours, training = np.array([len(poses), args.batch, args.batch]) / best
 
     print(f"{args.batch} poses at once, {args.threads} threads, largest difference {error:.1e} m")
     print(f"OpenSim API                 {theirs:12,.0f} poses/s")
@@ -58,24 +67,25 @@ def main() -> None:
     print(f"this package with gradient  {training:12,.0f} poses/s   {training / theirs:6.0f} x")
 
 
-def step(kinematics: ForwardKinematics, coordinates: torch.Tensor, scales: torch.Tensor | None) -> None:
+def infer(kinematics: ForwardKinematics, coordinates: torch.Tensor, scales: torch.Tensor | None) -> None:
+    with torch.inference_mode():
+        kinematics(coordinates, scales)
+
+
+def train(kinematics: ForwardKinematics, coordinates: torch.Tensor, scales: torch.Tensor | None) -> None:
     coordinates.grad = None
     kinematics(coordinates, scales).position.sum().backward()
 
 
-def best(work: Callable[[], object], repeats: int) -> float:
-    """Shortest of several runs, seconds, after one that does not count."""
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
     work()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return time.perf_counter() - start
 
 
 def opensim_reader(skeleton: Skeleton) -> Callable[[np.ndarray], tuple[list, np.ndarray]]:
     """Coordinates to rotations and positions (22, 3) of the bodies, through OpenSim."""
+    opensim.Logger.setLevelString("Off")
     with tempfile.TemporaryDirectory() as folder:
         model = opensim.Model(str(write_osim(Path(folder) / "model.osim", skeleton)))
     state = model.initSystem()

@@ -56,7 +56,7 @@ class Curve:
         return Curve(self.knots, self.origins, self.coefficients * factor)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Terms:
     """A function in normal form: ``constant + sum(gain * q[i]) + sum(curve(q[i]))``.
 

@@ -44,21 +44,19 @@ class ForwardKinematics(nn.Module):
     def __init__(self, skeleton: Skeleton, dtype: torch.dtype = torch.float32):
         super().__init__()
         self.skeleton = skeleton
-        self.dtype = dtype
+        self._constant("_defaults", np.array(skeleton.coordinate_defaults), dtype)
         joints = skeleton.joints
         nb = len(skeleton.body_names)
 
-        # Bodies are worked on sorted by depth; `_depth_bounds` slices the levels.
+        # Frames are composed in order of depth; `_depth_bounds` slices the levels.
         depth = np.zeros(nb, dtype=np.int64)
         for body in joints.order:
             parent = joints.parents[body]
             depth[body] = 0 if parent < 0 else depth[parent] + 1
         order = np.argsort(depth, kind="stable")
-        rank = np.empty(nb, dtype=np.int64)
-        rank[order] = np.arange(nb)
+        rank = np.argsort(order)
         self._depth_bounds = [0, *np.cumsum(np.bincount(depth)).tolist()]
         parents = joints.parents[order]
-
         self._constant("_order", order)
         self._constant("_rank", rank)
         # Row nb of the scales is ground's: always one.
@@ -67,24 +65,8 @@ class ForwardKinematics(nn.Module):
         level_start = np.asarray(self._depth_bounds)[np.maximum(depth[order] - 1, 0)]
         self._constant("_parent_in_level", np.where(parents < 0, 0, rank[parents] - level_start))
 
-        # R_local = Rp Rot(a1) Rot(a2) Rot(a3) Rc^T; Rot(a) = C0 + C1 sin + C2 cos with constant matrices,
-        # into which Rp and Rc^T are multiplied once and for all.
-        axes = joints.axes[order]
-        basis = np.stack([_rodrigues_basis(axes[:, k]) for k in range(3)])  # (axis, term, nb, 3, 3)
-        basis[0] = joints.parent_rotations[order] @ basis[0]
-        basis[2] = basis[2] @ np.swapaxes(joints.child_rotations[order], -1, -2)
-        self._constant("_rotation_basis", basis[..., None])
-        columns = joints.parent_rotations[order] @ np.swapaxes(axes[:, 3:], -1, -2)
-        self._constant("_translation_axes", columns[..., None])
-        self._constant("_parent_offsets", joints.parent_offsets[order][..., None])
-        self._constant("_child_offsets", joints.child_offsets[order][..., None])
-        # Factor of a translation: weights . factors, or 1 where there are no weights
-        weights = joints.translation_weights[order]
-        self._constant("_translation_weights", weights[..., None])
-        self._constant("_translation_unscaled", (weights.sum(-1) == 0).astype(np.float64)[..., None])
-
-        amounts = [terms for i in order for terms in joints.terms[i]]
-        self._amounts = FunctionSet(amounts, dtype)
+        self._add_rotations(order)
+        self._add_translations(order)
         self._couplers = nn.ModuleList()
         self._coupler_scales: list[list[int]] = []
         for k, level in enumerate(_coupler_levels(skeleton)):
@@ -95,11 +77,61 @@ class ForwardKinematics(nn.Module):
             self._constant(f"_coupled_{k}", replaced)
 
         self._constant("_locked", skeleton.locked)
-        self._constant("_defaults", skeleton.coordinate_defaults)
         self._constant("_mass_centers", skeleton.mass_centers)
         self._constant("_body_child_offsets", joints.child_offsets)
         self._constant("_marker_bodies", skeleton.marker_bodies)
         self._constant("_marker_offsets", skeleton.marker_offsets)
+
+    def _add_rotations(self, order: np.ndarray) -> None:
+        """Constants of the joints' rotations.
+
+        R_local = Rp Rot(a1) Rot(a2) Rot(a3) Rc^T, and Rot(a) = C0 + C1 sin + C2 cos with constant matrices,
+        into which Rp and Rc^T are multiplied once and for all. Only axes that turn are kept: joints are
+        sorted by their number, most first, and all first axes come before all second and all third ones.
+        """
+        joints = self.skeleton.joints
+        turning = []
+        for terms in joints.terms:
+            turning.append([k for k in range(3) if terms[k] != Terms()] or [0])
+        work = sorted(range(len(order)), key=lambda body: -len(turning[body]))
+        self._turning_counts = [sum(len(axes) > slot for axes in turning) for slot in range(3)]
+        basis, amounts = [], []
+        for slot, count in enumerate(self._turning_counts):
+            for body in work[:count]:
+                k = turning[body][slot]
+                matrices = _rodrigues_basis(joints.axes[body, k])
+                if slot == 0:
+                    matrices = joints.parent_rotations[body] @ matrices
+                if slot == len(turning[body]) - 1:
+                    matrices = matrices @ joints.child_rotations[body].T
+                basis.append(matrices)
+                amounts.append(joints.terms[body][k])
+        self._constant("_rotation_basis", np.stack(basis, 1)[..., None])  # (3, axes, 3, 3, 1)
+        self._constant("_depth_from_work", np.argsort(work)[order])
+        self._rotation_amounts = FunctionSet(amounts, self.dtype)
+
+    def _add_translations(self, order: np.ndarray) -> None:
+        """Constants of the joints' translations and frame offsets, in order of depth."""
+        joints = self.skeleton.joints
+        moving = [i for i, body in enumerate(order) if any(t != Terms() for t in joints.terms[body][3:])]
+        bodies = order[moving]
+        self._constant("_moving", np.array(moving, dtype=np.int64))
+        columns = joints.parent_rotations[bodies] @ np.swapaxes(joints.axes[bodies, 3:], -1, -2)
+        self._constant("_translation_axes", columns[..., None])
+        # Factor of a translation: weights . factors, or 1 where there are no weights
+        weights = joints.translation_weights[bodies]
+        self._constant("_translation_weights", weights[..., None])
+        self._constant("_translation_unscaled", (weights.sum(-1) == 0).astype(np.float64)[..., None])
+        self._translation_amounts = FunctionSet([t for i in bodies for t in joints.terms[i][3:]], self.dtype)
+        self._constant("_parent_offsets", joints.parent_offsets[order][..., None])
+        offset = [i for i, body in enumerate(order) if joints.child_offsets[body].any()]
+        self._constant("_child_offset", np.array(offset, dtype=np.int64))
+        self._constant("_child_offsets", joints.child_offsets[order[offset]][..., None])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the constants, and of the results."""
+        return self._defaults.dtype
 
     def forward(self, coordinates: Tensor, scales: Tensor | None = None) -> BodyFrames:
         """Frames of all bodies.
@@ -116,44 +148,49 @@ class ForwardKinematics(nn.Module):
         nb = len(self._order)
         shape, q, s = self._flatten(coordinates, scales)  # (nc, B), (nb + 1, 3, B or 1)
         q = self._couple(q, s)
-        amounts = self._amounts(q).unflatten(0, (nb, 6))  # (nb, 6, B)
-        sine, cosine = amounts[:, :3].sin(), amounts[:, :3].cos()
-        r1, r2, r3 = (
-            torch.addcmul(
-                torch.addcmul(self._rotation_basis[k, 0], self._rotation_basis[k, 1], sine[:, k, None, None]),
-                self._rotation_basis[k, 2],
-                cosine[:, k, None, None],
-            )
-            for k in range(3)
-        )
-        local_rotation = _matmul(_matmul(r1, r2), r3)  # (nb, 3, 3, B)
-
-        parent_scales, own_scales = s[self._parent_body], s[self._order]  # (nb, 3, B)
-        translation = amounts[:, 3:]
-        if scales is not None:
-            factors = _apply(self._translation_weights, parent_scales) + self._translation_unscaled
-            translation = translation * factors
-        local_position = (
-            _apply(self._parent_offsets, parent_scales)
-            + _apply(self._translation_axes, translation)
-            - _apply(local_rotation, _apply(self._child_offsets, own_scales))
-        )  # (nb, 3, B)
-
+        local_rotation = self._local_rotation(q)
+        local_position = self._local_position(q, local_rotation, s, scales is not None)
         bounds = self._depth_bounds
         rotation, position = local_rotation[: bounds[1]], local_position[: bounds[1]]
         rotations, positions = [rotation], [position]
         for start, stop in zip(bounds[1:-1], bounds[2:], strict=True):
             parent = self._parent_in_level[start:stop]
-            above = rotation[parent]
-            position = position[parent] + _apply(above, local_position[start:stop])
+            above = rotation.index_select(0, parent)
+            position = position.index_select(0, parent) + _apply(above, local_position[start:stop])
             rotation = _matmul(above, local_rotation[start:stop])
             rotations.append(rotation)
             positions.append(position)
-        rotation = torch.cat(rotations)[self._rank].permute(3, 0, 1, 2)
-        position = torch.cat(positions)[self._rank].permute(2, 0, 1)
-        return BodyFrames(
-            rotation.reshape(*shape, nb, 3, 3).contiguous(), position.reshape(*shape, nb, 3).contiguous()
-        )
+        # As matrices of two dimensions, for which PyTorch transposes in blocks.
+        rotation = torch.cat(rotations).index_select(0, self._rank).flatten(0, 2).T.contiguous()
+        position = torch.cat(positions).index_select(0, self._rank).flatten(0, 1).T.contiguous()
+        return BodyFrames(rotation.view(*shape, nb, 3, 3), position.view(*shape, nb, 3))
+
+    def _local_rotation(self, q: Tensor) -> Tensor:
+        """(nb, 3, 3, B) body to parent body, in order of depth, from coordinates (nc, B)."""
+        amounts = self._rotation_amounts(q)[:, None, None]  # (axes, 1, 1, B)
+        c0, c1, c2 = self._rotation_basis
+        turns = torch.addcmul(torch.addcmul(c0, c1, amounts.sin()), c2, amounts.cos())
+        one, two, three = self._turning_counts
+        first, second, third = turns.split([one, two, three])
+        both = _matmul(first[:two], second)
+        all_three = _matmul(both[:three], third)
+        return torch.cat([all_three, both[three:], first[two:]]).index_select(0, self._depth_from_work)
+
+    def _local_position(self, q: Tensor, local_rotation: Tensor, s: Tensor, scaled: bool) -> Tensor:
+        """(nb, 3, B) body origins in the parent body, in order of depth."""
+        parent_scales = s.index_select(0, self._parent_body)  # (nb, 3, B)
+        position = _apply(self._parent_offsets, parent_scales).expand(-1, -1, q.shape[1])
+        if len(self._moving):
+            translation = self._translation_amounts(q).unflatten(0, (-1, 3))
+            if scaled:
+                factors = _apply(self._translation_weights, parent_scales[self._moving])
+                translation = translation * (factors + self._translation_unscaled)
+            position = position.index_add(0, self._moving, _apply(self._translation_axes, translation))
+        if len(self._child_offset):
+            offset = _apply(self._child_offsets, s[self._order[self._child_offset]])
+            moved = _apply(local_rotation[self._child_offset], offset)
+            position = position.index_add(0, self._child_offset, moved, alpha=-1)
+        return position
 
     def joint_centers(self, frames: BodyFrames, scales: Tensor | None = None) -> Tensor:
         """(..., nb, 3) origin, in ground, of the child frame of the joint that carries each body."""
@@ -219,10 +256,10 @@ class ForwardKinematics(nn.Module):
     def _scales(self, scales: Tensor | None, frames: BodyFrames) -> Tensor:
         return frames.position.new_ones(len(self._order), 3) if scales is None else scales.to(self.dtype)
 
-    def _constant(self, name: str, values: np.ndarray) -> None:
+    def _constant(self, name: str, values: np.ndarray, dtype: torch.dtype | None = None) -> None:
         tensor = torch.from_numpy(np.array(values))
         if tensor.is_floating_point():
-            tensor = tensor.to(self.dtype)
+            tensor = tensor.to(dtype or self.dtype)
         self.register_buffer(name, tensor, persistent=False)
 
 
@@ -256,10 +293,10 @@ class FunctionSet(nn.Module):
     def forward(self, q: Tensor) -> Tensor:
         """Values (n, B) of the functions at the coordinates (nc, B)."""
         values = self._constants.expand(-1, q.shape[1])
-        values = values.index_add(0, self._linear_out, self._gains * q[self._linear_in])
+        values = values.index_add(0, self._linear_out, self._gains * q.index_select(0, self._linear_in))
         if not len(self._curve_in):
             return values
-        x = q[self._curve_in]  # (curves, B)
+        x = q.index_select(0, self._curve_in)  # (curves, B)
         piece = torch.searchsorted(self._knots, x.detach(), right=True) if self._knots.shape[1] else 0
         chosen = self._pieces[:, self._first_piece + piece]  # (1 + P, curves, B)
         dx = x - chosen[0]
@@ -294,11 +331,10 @@ def _to_ground(frames: BodyFrames, local: Tensor) -> Tensor:
 
 
 def _rodrigues_basis(axis: np.ndarray) -> np.ndarray:
-    """(3, n, 3, 3) matrices C with Rot(axis, t) = C[0] + C[1] sin t + C[2] cos t; unit axes (n, 3)."""
-    x, y, z = axis.T
-    zero = np.zeros_like(x)
-    skew = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(-1, 3, 3)
-    outer = axis[:, :, None] * axis[:, None, :]
+    """(3, 3, 3) matrices C with Rot(axis, t) = C[0] + C[1] sin t + C[2] cos t; unit axis (3,)."""
+    x, y, z = axis
+    skew = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    outer = np.outer(axis, axis)
     return np.stack([outer, skew, np.eye(3) - outer])
 
 

@@ -126,7 +126,7 @@ def matrix_to_angles(matrix: Tensor, axes: Tensor) -> Tensor:
     other two in -pi..pi. At gimbal lock, where only the sum (or difference) of the first and third is
     determined, the first is zero; the angles returned always give the matrix back.
     """
-    sign = torch.linalg.det(axes)
+    sign = (torch.linalg.cross(axes[0], axes[1]) * axes[2]).sum().round()  # det E
     m = compose(compose(axes, matrix), axes.mT)
     cosine = torch.sqrt((m[..., 0, 0] ** 2 + m[..., 0, 1] ** 2).clamp_min(1e-30))
     second = torch.atan2(m[..., 0, 2], cosine)

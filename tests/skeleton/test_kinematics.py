@@ -119,6 +119,13 @@ def test_autocast_and_half_inputs_do_not_reduce_precision(kinematics):
     assert torch.allclose(markers.double(), expected, atol=1e-5)
 
 
+def test_moves_between_types_as_a_module(kinematics):
+    converted = ForwardKinematics(SKELETON, torch.float64).float()
+    q, s = random_inputs(3)
+    assert converted.dtype == torch.float32 and converted(q, s).position.dtype == torch.float32
+    assert torch.allclose(converted(q, s).position.double(), kinematics(q, s).position, atol=1e-5)
+
+
 def test_nothing_goes_into_a_checkpoint():
     assert ForwardKinematics(SKELETON).state_dict() == {}
 
