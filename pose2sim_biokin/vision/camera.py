@@ -76,11 +76,14 @@ class Camera:
     def directions_to_pixels(self, directions: np.ndarray) -> np.ndarray:
         """Directions or points (..., 3) in the camera's axes to distorted pixels (..., 2); NaN behind it."""
         directions = np.asarray(directions, dtype=np.float64)
-        z = directions[..., 2:]
-        front = z > 1e-9
-        normalised = directions[..., :2] / np.where(front, z, 1.0)
-        pixels = self._distort(normalised) @ self.K[:2, :2].T + self.K[:2, 2]
-        return np.where(front, pixels, np.nan)
+        # one plane at a time: much faster in numpy than products with 2x2 matrices over a whole picture
+        scale = 1 / np.where(directions[..., 2] > 1e-9, directions[..., 2], np.nan)
+        normalised = self._distort(directions[..., :2] * scale[..., None])
+        x, y = normalised[..., 0], normalised[..., 1]
+        pixels = np.empty_like(normalised)
+        pixels[..., 0] = self.K[0, 0] * x + (self.K[0, 1] * y + self.K[0, 2])
+        pixels[..., 1] = self.K[1, 1] * y + self.K[1, 2]
+        return pixels
 
     def pixels_to_rays(self, pixels: np.ndarray) -> np.ndarray:
         """Distorted pixels (..., 2) to unit directions (..., 3) in the camera's axes, undistorted.
@@ -90,7 +93,9 @@ class Camera:
         """
         pixels = np.asarray(pixels, dtype=np.float64)
         flat = pixels.reshape(-1, 2)
-        target = np.linalg.solve(self.K[:2, :2], (flat - self.K[:2, 2]).T).T
+        y = (flat[:, 1] - self.K[1, 2]) / self.K[1, 1]
+        x = (flat[:, 0] - self.K[0, 2] - self.K[0, 1] * y) / self.K[0, 0]
+        target = np.stack([x, y], axis=1)
         normalised = self._undistort(target)
         rays = np.concatenate([normalised, np.ones((len(flat), 1))], axis=1)
         rays /= np.linalg.norm(rays, axis=1, keepdims=True)
@@ -122,10 +127,10 @@ class Camera:
         """Undistorted to distorted normalised image coordinates, both (..., 2)."""
         if not np.any(self.distortion) and not self.fisheye:
             return normalised
-        flat = normalised.reshape(-1, 1, 2)
-        if flat.size == 0:
+        if normalised.size == 0:
             return normalised
-        points = np.concatenate([flat, np.ones((len(flat), 1, 1))], axis=2)
+        points = np.ones((normalised.size // 2, 1, 3))
+        points[:, 0, :2] = normalised.reshape(-1, 2)
         function = cv2.fisheye.projectPoints if self.fisheye else cv2.projectPoints
         result = function(points, _ZERO, _ZERO, _IDENTITY, self.distortion)[0]
         return result.reshape(normalised.shape)

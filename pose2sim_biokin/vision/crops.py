@@ -110,23 +110,16 @@ def directions_to_crop(
     return CropCamera(K=K, R=R, t=-R @ np.asarray(camera_center, dtype=np.float64), size=int(size))
 
 
-def mask_boundary(mask: np.ndarray) -> np.ndarray:
-    """Outermost mask pixels of every row and every column of a mask (H, W), as (M, 2) x, y.
-
-    They include the convex hull's corners, which is all a box needs.
-    """
-    mask = np.asarray(mask) > 0
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+def mask_outline(mask: np.ndarray) -> np.ndarray:
+    """Corners of the convex hull of a mask (H, W), non-zero on the person, as (M, 2) x, y; none if it is empty."""
+    mask = np.asarray(mask)
+    rows = np.flatnonzero(mask.any(axis=1))
     if len(rows) == 0:
         return np.zeros((0, 2))
-    inner = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    h, w = inner.shape
-    r, c = rows - rows[0], columns - columns[0]
-    left, right = inner[r].argmax(axis=1), w - 1 - inner[r, ::-1].argmax(axis=1)
-    top, bottom = inner[:, c].argmax(axis=0), h - 1 - inner[::-1, c].argmax(axis=0)
-    x = np.concatenate([left, right, c, c]) + columns[0]
-    y = np.concatenate([r, r, top, bottom]) + rows[0]
-    return np.stack([x, y], axis=1).astype(np.float64)
+    inner = mask[rows] != 0
+    left, right = inner.argmax(axis=1), mask.shape[1] - 1 - inner[:, ::-1].argmax(axis=1)
+    points = np.stack([np.concatenate([left, right]), np.concatenate([rows, rows])], axis=1)
+    return cv2.convexHull(points[:, None].astype(np.int32))[:, 0].astype(np.float64)
 
 
 def mask_to_crop(camera: Camera, mask: np.ndarray, size: int, margin: float = MARGIN) -> CropCamera:
@@ -135,29 +128,32 @@ def mask_to_crop(camera: Camera, mask: np.ndarray, size: int, margin: float = MA
     Raises:
         ValueError: the mask is empty.
     """
-    boundary = mask_boundary(mask)
-    if len(boundary) == 0:
+    outline = mask_outline(mask)
+    if len(outline) == 0:
         raise ValueError(f"{camera.name}: empty mask")
-    return boundary_to_crop(camera, boundary, size, margin)
+    return boundary_to_crop(camera, outline, size, margin)
 
 
-def boundary_to_crop(camera: Camera, boundary: np.ndarray, size: int, margin: float = MARGIN) -> CropCamera:
-    """As :func:`mask_to_crop` from boundary pixels (M, 2) x, y of the camera's picture."""
-    return directions_to_crop(
-        camera.center, camera.pixels_to_world_rays(boundary), size, margin, fallback_right=camera.R[0]
-    )
+def boundary_to_crop(camera: Camera, outline: np.ndarray, size: int, margin: float = MARGIN) -> CropCamera:
+    """As :func:`mask_to_crop` from pixels (M, 2) x, y, among them the corners of the mask's convex hull."""
+    directions = camera.pixels_to_world_rays(outline)
+    return directions_to_crop(camera.center, directions, size, margin, fallback_right=camera.R[0])
 
 
 def crop_map(camera: Camera, crop: CropCamera) -> np.ndarray:
-    """Where each crop pixel lies in the source picture: (S, S, 2) x, y; -1e4 where it sees nothing."""
-    u, v = np.meshgrid(np.arange(crop.size, dtype=np.float64), np.arange(crop.size, dtype=np.float64))
-    rays = np.stack([u, v, np.ones_like(u)], axis=-1) @ np.linalg.inv(crop.K).T
-    rays = rays @ (camera.R @ crop.R.T).T
+    """Where each crop pixel lies in the source picture: (S, S, 2) float64 x, y; -1e4 where it sees nothing."""
+    size = crop.size
+    turn = camera.R @ crop.R.T @ np.linalg.inv(crop.K)
+    columns = (
+        np.arange(size)[:, None] * turn[:, 0]
+    )  # (S, 3), then rows: ray of pixel (u, v) = columns[u] + rows[v]
+    rows = np.arange(size)[:, None] * turn[:, 1] + turn[:, 2]
+    rays = rows[:, None] + columns[None]
     pixels = camera.directions_to_pixels(rays)
     # beyond the picture's own field the lens polynomial may fold back into it
-    radius = np.hypot(rays[..., 0], rays[..., 1])
-    outside = (radius > 1.02 * camera.field_radius * rays[..., 2]) | ~np.isfinite(pixels).all(axis=-1)
-    pixels[outside] = -1e4
+    limit = (1.02 * camera.field_radius * np.maximum(rays[..., 2], 0)) ** 2
+    outside = rays[..., 0] ** 2 + rays[..., 1] ** 2 > limit
+    pixels[outside | (rays[..., 2] <= 1e-9)] = -1e4
     return pixels
 
 

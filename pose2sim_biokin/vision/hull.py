@@ -1,17 +1,18 @@
-"""Points inside the visual hull: spread evenly over the volume whose projections fall in both person masks.
+"""Points inside the visual hull: where the projections fall in both person masks.
 
-Rays through pixels of the first mask are cut to the depths at which they cross the second mask's box, depths
-are drawn on what is left, and the points whose second projection falls in the second mask stay. Thinning by
-ray length and depth makes the density even over the volume, so the result does not depend on which view comes
-first. It works wherever the person stands and however the cameras are turned towards each other; training and
-inference share this code.
+Rays are spread evenly over the pixels of each mask, half of the points for each view. A ray is cut to the
+depths at which it crosses the other mask's box, probed at several depths, and gives one point among those
+that fall in the other mask. So arms and shanks get their share of the points, as their silhouettes have,
+while points spread evenly over the volume would nearly all lie in the trunk. It works wherever the person
+stands and however the cameras are turned towards each other; training and inference share this code.
 """
 
 from __future__ import annotations
 
 import torch
 
-_CANDIDATES_PER_POINT = 6
+_RAYS_PER_POINT = 1.5
+_DEPTHS = 10
 _NEAR_M = 0.1
 # Nearly parallel or opposite views leave a ray's depth open; it is then kept this near to the point where the
 # ray passes closest to the other crop's axis.
@@ -27,7 +28,7 @@ def sample_hull_points(
     generator: torch.Generator | None = None,
     seed: int = 0,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Points whose projections fall in the masks of both views, spread evenly over the visual hull's volume.
+    """Points whose projections fall in the masks of both views, spread evenly over both silhouettes.
 
     Args:
         masks: (B, 2, S, S) bool or numbers, non-zero on the person; (B, 2, 1, S, S) will do.
@@ -41,41 +42,41 @@ def sample_hull_points(
         seed: see ``generator``.
 
     Returns:
-        points (B, N, 3) float32 in the cameras' frame, metres, in the order of view 0's rows, from the top;
-        where fewer than N distinct points were found they repeat, and where none was found they all lie where
-        the two crop axes meet;
-        valid (B,) bool, at least N / 20 distinct points were found;
-        fill (B,) float32, share of the candidates that fell in both masks, 0..1: near 0 the masks do not show
-        the same person, or the cameras are off.
+        points (B, N, 3) float32 in the cameras' frame, metres. The first N - N // 2 are spread over view 0's
+        silhouette, the others over view 1's, each in the order of the rows, from the top. Where fewer
+        distinct points were found they repeat, and where none was found they all lie where the two crop axes
+        meet; valid (B,) bool, at least N / 20 distinct points were found; fill (B,) float32, share of the
+        probed places that fell in both masks, 0..1: near 0 the masks do not show the same person, or the
+        cameras are off.
     """
     if masks.ndim == 5:
         masks = masks[:, :, 0]
     if masks.shape[1] != 2:
         raise ValueError(f"the hull needs two views, found {masks.shape[1]}")
-    device = masks.device
-    candidates = _CANDIDATES_PER_POINT * count
     if generator is None:
         generator = torch.Generator().manual_seed(seed)
-    table = torch.rand(5, candidates, generator=generator)
-    # one candidate in each of M equal slices of the mask: more even than M independent ones, and in order
-    table[0] = (table[0] + torch.arange(candidates)) / candidates
-    table = table.to(device)
-    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+    halves = (count - count // 2, count // 2)
+    with torch.no_grad(), torch.autocast(masks.device.type, enabled=False):
         masks = masks if masks.dtype == torch.bool else masks != 0
         K, R, t = K.float(), R.float(), t.float()
-        u, v, z, inside, kept = _candidates(masks, K, R, t, table)
-        rank = kept.cumsum(dim=1)  # (B, M), 1 at the first candidate that stays
-        found = rank[:, -1:]
-        steps = torch.arange(count, device=device)
-        wanted = torch.div(steps * found, count, rounding_mode="floor") + 1  # spread over all that stay
-        index = torch.searchsorted(rank, wanted).clamp(max=candidates - 1)  # (B, N)
-        u, v, z = (value.gather(1, index) for value in (u, v, z))
-        camera = _unproject(K[:, 0], u, v) * z[:, None]  # (B, 3, N)
-        points = (R[:, 0].transpose(-1, -2) @ (camera - t[:, 0, :, None])).transpose(-1, -2)
-        points = torch.where((found > 0)[..., None], points, axes_meeting_point(R, t)[:, None])
-        fill = inside.float().mean(dim=1)
-        valid = found[:, 0] * 20 >= count
-    return points, valid, fill
+        parts = []
+        for view, half in enumerate(halves):
+            order = [view, 1 - view]
+            parts.append(
+                _points_of_view(masks[:, order], K[:, order], R[:, order], t[:, order], half, generator)
+            )
+        points = torch.cat([part[0] for part in parts], dim=1)
+        found = parts[0][1] + parts[1][1]
+        fill = (parts[0][2] + parts[1][2]) / 2
+        # a half that found nothing borrows the other's points
+        missing = torch.cat(
+            [(part[1] == 0)[:, None].expand(-1, half) for part, half in zip(parts, halves, strict=True)], 1
+        )
+        place = torch.arange(count, device=points.device)
+        other = torch.where(place < halves[0], (place + halves[0]).clamp(max=count - 1), place - halves[0])
+        points = torch.where(missing[..., None], points[:, other], points)
+        points = torch.where((found > 0)[:, None, None], points, axes_meeting_point(R, t)[:, None])
+    return points, found * 20 >= count, fill
 
 
 def hull_center(points: torch.Tensor) -> torch.Tensor:
@@ -98,11 +99,24 @@ def axes_meeting_point(R: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
     return (centers + depth[..., None] * axes).mean(dim=1)
 
 
-def _candidates(
-    masks: torch.Tensor, K: torch.Tensor, R: torch.Tensor, t: torch.Tensor, table: torch.Tensor
-) -> tuple[torch.Tensor, ...]:
-    """Candidate points as pixel u, v and depth z (B, M) of view 0; which fall in both masks; which stay."""
+def _points_of_view(
+    masks: torch.Tensor,
+    K: torch.Tensor,
+    R: torch.Tensor,
+    t: torch.Tensor,
+    count: int,
+    generator: torch.Generator,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Points (B, count, 3) on rays through the first mask; how many are distinct (B,); share of hits (B,)."""
     batch, _, height, width = masks.shape
+    rays = max(1, round(_RAYS_PER_POINT * count))
+    table = torch.rand(3, rays, generator=generator)
+    probes = torch.rand(2, rays, _DEPTHS, generator=generator)
+    # one ray in each of equal slices of the mask: more even than independent ones, and in order
+    table[0] = (table[0] + torch.arange(rays)) / rays
+    probes[0] = (probes[0] + torch.arange(_DEPTHS)) / _DEPTHS
+    table, probes = table.to(masks.device), probes.to(masks.device)
+
     totals = masks[:, 0].reshape(batch, -1).cumsum(dim=1, dtype=torch.float32)  # exact up to 2^24 pixels
     area = totals[:, -1:]
     target = torch.minimum(torch.floor(table[0] * area), (area - 1).clamp(min=0)) + 1
@@ -128,23 +142,29 @@ def _candidates(
     low, high = _depth_interval(a, b, _mask_box(masks[:, 1]))
     nearest = _closest_depth(dot, square, along, other_along)
     low = torch.maximum(low, nearest - _REACH_M).clamp(min=_NEAR_M)
-    high = torch.minimum(high, nearest + _REACH_M)
-    length = (high - low).clamp(min=0)
+    length = (torch.minimum(high, nearest + _REACH_M) - low).clamp(min=0)
+    usable = (length > 0) & (area > 0)  # (B, M)
 
-    z = low + table[3] * length
-    depth = a[:, 2] + z * b[:, 2]
-    inverse = 1 / depth.clamp(min=1e-6)
-    x = torch.round((a[:, 0] + z * b[:, 0]) * inverse)
-    y = torch.round((a[:, 1] + z * b[:, 1]) * inverse)
-    within = (depth > _NEAR_M) & (x >= 0) & (x < width) & (y >= 0) & (y < height) & (length > 0) & (area > 0)
-    place = torch.where(within, y * width + x, 0).long()
-    inside = within & masks[:, 1].reshape(batch, -1).gather(1, place)
+    z = low[..., None] + probes[0] * length[..., None]  # (B, M, D)
+    homogeneous = a[..., None] + z[:, None] * b[..., None]  # (B, 3, M, D)
+    inverse = 1 / homogeneous[:, 2].clamp(min=1e-6)
+    x, y = torch.round(homogeneous[:, 0] * inverse), torch.round(homogeneous[:, 1] * inverse)
+    within = (
+        (homogeneous[:, 2] > _NEAR_M) & (x >= 0) & (x < width) & (y >= 0) & (y < height) & usable[..., None]
+    )
+    place = torch.where(within, y * width + x, 0).long().flatten(1)
+    inside = within & masks[:, 1].reshape(batch, -1).gather(1, place).view_as(within)
 
-    # a pixel and a step of z cover a volume that grows with z squared, and longer rays are sampled more
-    # thinly
-    weight = length * z * z * inside
-    kept = inside & (table[4] * weight.amax(dim=1, keepdim=True) < weight)
-    return u, v, z, inside, kept
+    best, index = torch.where(inside, probes[1] + 1, 0).max(dim=-1)  # any of the hits, by lot
+    depth = z.gather(-1, index[..., None])[..., 0]
+    rank = (best > 0).cumsum(dim=1)  # (B, M), 1 at the first ray with a hit
+    found = rank[:, -1]
+    steps = torch.arange(count, device=masks.device)
+    wanted = torch.div(steps * found[:, None], count, rounding_mode="floor") + 1  # spread over all hits
+    chosen = torch.searchsorted(rank, wanted).clamp(max=rays - 1)  # (B, count)
+    camera = (direction * depth[:, None]).gather(2, chosen[:, None].expand(-1, 3, -1))
+    points = (first.transpose(-1, -2) @ (camera - t[:, 0, :, None])).transpose(-1, -2)
+    return points, found.clamp(max=count), inside.float().mean(dim=(1, 2))
 
 
 def _center(R: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -206,7 +226,8 @@ def _closest_depth(
     """z at which origin + z d passes closest to the line of another camera's axis e, from dot products.
 
     dot = d.e (e is a unit vector), square = d.d, along = d.w and other_along = e.w, where w leads from the
-    origin to the other camera. Nearly parallel lines: half way to a camera that faces this one, else 4 m ahead.
+    origin to the other camera. Nearly parallel lines: half way to a camera that faces this one, else 4 m
+    ahead.
     """
     denominator = square - dot * dot
     parallel = denominator < 1e-3 * square

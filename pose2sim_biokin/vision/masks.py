@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from pose2sim_biokin.vision.crops import mask_outline
+
 Box = tuple[float, float, float, float]
 
 _SAME_IOU = 0.2  # least overlap of the boxes of one person in neighbouring frames
@@ -71,9 +73,9 @@ class PackedMask:
         moments = cv2.moments(inner, binaryImage=True)
         area = moments["m00"]
         centroid = np.array([moments["m10"] / area + x0, moments["m01"] / area + y0])
-        outline = cv2.convexHull(_extremes(inner))[:, 0] + (x0, y0)
+        outline = mask_outline(inner) + (x0, y0)
         data = zlib.compress(np.packbits(inner).tobytes(), 1)
-        return cls(mask.shape[:2], box, data, int(area), centroid, outline.astype(np.float64), float(score))
+        return cls(mask.shape[:2], box, data, int(area), centroid, outline, float(score))
 
     def unpack(self) -> np.ndarray:
         """The mask (H, W) bool."""
@@ -152,13 +154,3 @@ def box_iou(first: Sequence[Box], second: Sequence[Box]) -> np.ndarray:
     common = np.prod(np.maximum(sides, 0), axis=-1)
     areas = np.prod(a[..., 2:] - a[..., :2], axis=-1) + np.prod(b[..., 2:] - b[..., :2], axis=-1)
     return common / np.maximum(areas - common, 1e-9)
-
-
-def _extremes(mask: np.ndarray) -> np.ndarray:
-    """First and last mask pixel of every row, (M, 1, 2) int32 x, y: the convex hull's corners are among "
-    "them."""
-    rows = np.flatnonzero(mask.any(axis=1))
-    left = mask[rows].argmax(axis=1)
-    right = mask.shape[1] - 1 - mask[rows, ::-1].argmax(axis=1)
-    points = np.stack([np.concatenate([left, right]), np.concatenate([rows, rows])], axis=1)
-    return points[:, None].astype(np.int32)

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from scenes import camera_at
 
+from pose2sim_biokin.vision.camera import Camera
+
 LENSES = {
     "none": ((0, 0, 0, 0), False),
     "four": ((-0.25, 0.11, 0.002, -0.001), False),
@@ -47,6 +49,18 @@ def test_centre_direction_and_behind():
     np.testing.assert_allclose(camera.view_direction, np.array([-3, 2, 0]) / np.sqrt(13), atol=1e-12)
     assert np.isnan(camera.project((6, -4, 1.5))).all()
     assert (camera.R @ (0, 0, 1))[1] < 0  # up in the world is up in the picture
+
+
+def test_skew_is_kept():
+    camera = camera_at((3, -2, 1.5), (0, 0, 1))
+    K = camera.K.copy()
+    K[0, 1] = 12.0
+    skewed = Camera("skewed", 1080, 1920, K, (), camera.R, camera.t)
+    points = np.random.default_rng(1).uniform(-0.5, 0.5, (20, 3)) + (0, 0, 1)
+    homogeneous = skewed.world_to_camera(points) @ K.T
+    np.testing.assert_allclose(skewed.project(points), homogeneous[:, :2] / homogeneous[:, 2:], atol=1e-9)
+    rays = skewed.pixels_to_world_rays(skewed.project(points))
+    np.testing.assert_allclose(np.cross(rays, points - skewed.center), 0, atol=1e-9)
 
 
 def test_scaled_camera_sees_the_resized_picture():

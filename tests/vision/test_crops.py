@@ -9,7 +9,7 @@ from pose2sim_biokin.vision.crops import (
     boundary_to_crop,
     crop_map,
     directions_to_crop,
-    mask_boundary,
+    mask_outline,
     mask_to_crop,
     warp_to_crop,
 )
@@ -119,12 +119,12 @@ def test_person_cut_by_the_picture_border():
     assert cover.any() and (warped == 0).any() and (warped == 255).any()
 
 
-def test_boundary_holds_the_box_and_empty_masks_are_refused():
+def test_outline_holds_the_box_and_empty_masks_are_refused():
     mask = np.zeros((50, 60), bool)
     mask[10:20, 30:50] = True
-    boundary = mask_boundary(mask)
-    np.testing.assert_array_equal(boundary.min(0), (30, 10))
-    np.testing.assert_array_equal(boundary.max(0), (49, 19))
+    outline = mask_outline(mask)
+    np.testing.assert_array_equal(outline.min(0), (30, 10))
+    np.testing.assert_array_equal(outline.max(0), (49, 19))
     camera = camera_at((3.5, 1.5, 1.7), CENTER)
     with pytest.raises(ValueError, match="empty mask"):
         mask_to_crop(camera, np.zeros((1920, 1080), bool), 64)
@@ -132,4 +132,4 @@ def test_boundary_holds_the_box_and_empty_masks_are_refused():
         directions_to_crop(camera.center, np.full((3, 3), np.nan), 64)
     with pytest.raises(ValueError, match="wide"):
         directions_to_crop(camera.center, np.array([[1.0, 0, 0], [-1, 0, 0.1]]), 64)
-    assert boundary_to_crop(camera, boundary, 64).size == 64
+    assert boundary_to_crop(camera, outline, 64).size == 64
