@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -12,13 +12,14 @@ from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.hookspecs import PersonSegmenter
 from pose2sim_biokin.io.project import Trial, View
 from pose2sim_biokin.io.video import VideoReader
+from pose2sim_biokin.parallel import for_each
 from pose2sim_biokin.plugins import get_segmenter, segmenters
 from pose2sim_biokin.predictor import ViewCrops
 from pose2sim_biokin.progress import Progress
 from pose2sim_biokin.vision import subject as vision_subject
 from pose2sim_biokin.vision import views as vision_views
 from pose2sim_biokin.vision.crops import boundary_to_crop, warp_to_crop
-from pose2sim_biokin.vision.masks import PersonTracker, TrackedMask
+from pose2sim_biokin.vision.masks import PackedMask, PersonTracker, TrackedMask
 from pose2sim_biokin.vision.subject import Subject, pair_presence
 
 # Frames of each view in which the person is looked for when the views are chosen automatically.
@@ -54,9 +55,7 @@ def choose_views(trial: Trial, segmenter: PersonSegmenter, progress: Progress) -
         count = min(_SAMPLE, len(frames))
         sample = sorted({frames[i] for i in np.linspace(0, len(frames) - 1, count).round().astype(int)})
         cameras = [view.camera for view in views]
-        seen = [
-            _track(v, sample, segmenter, 1, progress, f"Looking for the person in {v.name}") for v in views
-        ]
+        seen = _track(views, sample, segmenter, 1, progress, "Looking at all views")
         presence = pair_presence(cameras, seen)
         views = tuple(views[i] for i in vision_views.choose_views(cameras, presence))
     first, second = views[:2]
@@ -72,7 +71,7 @@ def find_people(
     views: Sequence[View], frames: range, segmenter: PersonSegmenter, batch_size: int, progress: Progress
 ) -> list[People]:
     """Tracked masks of everybody in each view: synchronised frame -> people."""
-    return [_track(v, frames, segmenter, batch_size, progress, f"Person in {v.name}") for v in views]
+    return _track(views, frames, segmenter, batch_size, progress, "Finding the person")
 
 
 def choose_subject(views: Sequence[View], people: Sequence[People], frames: range, fps: float) -> Subject:
@@ -116,7 +115,11 @@ def cut_out(
 
     Memory: 4 bytes a pixel, 65 KB a frame and view at 128 x 128.
     """
-    first, second = (_cut_out_view(view, subject, k, frames, size, progress) for k, view in enumerate(views))
+
+    def cut(k: int, view: View, step: Callable[[], None]) -> ViewCrops:
+        return _cut_out_view(view, subject.masks[k], frames, size, step)
+
+    first, second = for_each(cut, views, progress, "Cutting the person out", 2 * len(frames))
     return first, second
 
 
@@ -127,42 +130,49 @@ def stream(view: View, frames: Sequence[int]) -> Iterator[tuple[int, np.ndarray]
 
 
 def _track(
-    view: View, frames: Sequence[int], segmenter: PersonSegmenter, batch: int, progress: Progress, title: str
-) -> People:
-    tracker = PersonTracker()
-    images: list[np.ndarray] = []
-    waiting: list[int] = []
-    done = 0
-    progress(title, 0, len(frames))
-    for frame, image in stream(view, frames):
-        images.append(image)
-        waiting.append(frame)
-        if len(images) == batch or done + len(images) == len(frames):
-            found = segmenter.segment(images, view.name, [f + view.offset for f in waiting])
-            if len(found) != len(images):
+    views: Sequence[View],
+    frames: Sequence[int],
+    segmenter: PersonSegmenter,
+    batch: int,
+    progress: Progress,
+    title: str,
+) -> list[People]:
+    """People of all views in these frames; one view after the other, in batches of images."""
+    done, total = 0, len(views) * len(frames)
+    progress(title, 0, total)
+    everybody = []
+    for view in views:
+        tracker = PersonTracker()
+        images = stream(view, frames)
+        while chunk := list(islice(images, batch)):
+            numbers = [frame for frame, _ in chunk]
+            found = segmenter.segment(
+                [image for _, image in chunk], view.name, [frame + view.offset for frame in numbers]
+            )
+            if len(found) != len(chunk):
                 raise BiokinError(
                     f"The segmenter ({segmenter.description}) gave {len(found)} results for "
-                    f"{len(images)} images."
+                    f"{len(chunk)} images."
                 )
-            for number, instances in zip(waiting, found, strict=True):
-                tracker.update(number, instances)
-            done += len(images)
-            images, waiting = [], []
-            progress(title, done, len(frames))
-    return tracker.frames
+            for frame, people in zip(numbers, found, strict=True):
+                tracker.update(frame, people)
+            done += len(chunk)
+            progress(title, done, total)
+        everybody.append(tracker.frames)
+    return everybody
 
 
 def _cut_out_view(
-    view: View, subject: Subject, k: int, frames: range, size: int, progress: Progress
+    view: View, people: Mapping[int, PackedMask], frames: range, size: int, step: Callable[[], None]
 ) -> ViewCrops:
-    count, title = len(frames), f"Cutting out of {Path(view.video).name}"
+    count = len(frames)
     images = np.zeros((count, size, size, 3), np.uint8)
     masks = np.zeros((count, size, size), np.uint8)
     K, R = np.tile(np.eye(3), (count, 1, 1)), np.tile(np.eye(3), (count, 1, 1))
     t = np.zeros((count, 3))
     found = np.zeros(count, bool)
     for row, (frame, image) in enumerate(stream(view, frames)):
-        packed = subject.masks[k].get(frame)
+        packed = people.get(frame)
         if packed is not None:
             try:
                 crop = boundary_to_crop(view.camera, packed.outline, size)
@@ -173,5 +183,5 @@ def _cut_out_view(
                 images[row] = cut[..., ::-1]  # BGR to RGB
                 K[row], R[row], t[row] = crop.K, crop.R, crop.t
                 found[row] = masks[row].any()
-        progress(title, row + 1, count)
+        step()
     return ViewCrops(images, masks, K, R, t, found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,14 +17,16 @@ from pose2sim_biokin import perception
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import OutputSet
 from pose2sim_biokin.io.filters import ik_filter_type
-from pose2sim_biokin.io.project import Trial, read_trial
+from pose2sim_biokin.io.project import Trial, View, read_trial
 from pose2sim_biokin.motion import Motion
 from pose2sim_biokin.overlay import stick_figure, write_overlay
+from pose2sim_biokin.parallel import for_each
 from pose2sim_biokin.predictor import Predictor
 from pose2sim_biokin.progress import Progress, no_progress
 from pose2sim_biokin.quality import build_quality, write_quality
 from pose2sim_biokin.results import write_motion
-from pose2sim_biokin.skeleton.model import load_skeleton
+from pose2sim_biokin.skeleton.model import Skeleton, load_skeleton
+from pose2sim_biokin.vision.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,7 @@ def run_trial(config_dict: dict[str, Any], progress: Progress | None = None) -> 
             paths = write_motion(outputs, trial, frames, motion, skeleton, config_dict, filter_type)
         if config.overlay_video:
             with clock("writing the overlays"):
-                figure = stick_figure(motion, skeleton)
-                for k, view in enumerate(views):
-                    paths |= _overlay(outputs, trial, view, k, frames, figure, motion, subject, progress)
+                paths |= _overlays(outputs, trial, views, frames, motion, skeleton, subject, progress)
 
         timings = clock.timings()
         paths["quality"] = trial.kinematics_dir / f"{trial.stem(frames)}_quality.json"
@@ -103,39 +103,41 @@ def run_trial(config_dict: dict[str, Any], progress: Progress | None = None) -> 
     return TrialResult(paths, timings, motion)
 
 
-def _overlay(
-    outputs: OutputSet, trial: Trial, view, k: int, frames: range, figure, motion: Motion, subject, progress
+def _overlays(
+    outputs: OutputSet,
+    trial: Trial,
+    views: Sequence[View],
+    frames: range,
+    motion: Motion,
+    skeleton: Skeleton,
+    subject: Subject,
+    progress: Progress,
 ) -> dict[str, Path]:
-    path = trial.kinematics_dir / f"{trial.stem(frames)}_{view.name}.mp4"
-    title = f"Overlay of {view.name}"
-    interpolated = motion.quality.interpolated if motion.quality is not None else np.zeros(len(frames), bool)
+    figure = stick_figure(motion, skeleton)
     posed = np.isfinite(motion.coordinates).all(axis=1)
-
-    def images() -> Iterator[tuple[int, np.ndarray]]:
-        for row, (_, image) in enumerate(perception.stream(view, frames)):
-            yield row, image
-            progress(title, row + 1, len(frames))
-
-    def mask(row: int) -> np.ndarray | None:
-        packed = subject.masks[k].get(frames[row])
-        return None if packed is None else packed.unpack()
+    filled = motion.quality.interpolated if motion.quality is not None else np.zeros(len(frames), bool)
+    targets = [trial.kinematics_dir / f"{trial.stem(frames)}_{view.name}.mp4" for view in views]
+    staged = [outputs.stage(target) for target in targets]
 
     def caption(row: int) -> str:
-        if not posed[row]:
-            return "no pose"
-        return "interpolated" if interpolated[row] else ""
+        return "" if posed[row] and not filled[row] else "interpolated" if posed[row] else "no pose"
 
-    write_overlay(
-        outputs.stage(path),
-        images(),
-        view.camera,
-        figure,
-        trial.fps,
-        mask=mask,
-        caption=caption,
-        first_frame=frames.start,
-    )
-    return {f"overlay {view.name}": path}
+    def draw(k: int, view: View, step: Callable[[], None]) -> None:
+        def images() -> Iterator[tuple[int, np.ndarray]]:
+            for row, (_, image) in enumerate(perception.stream(view, frames)):
+                yield row, image
+                step()
+
+        def mask(row: int) -> np.ndarray | None:
+            packed = subject.masks[k].get(frames[row])
+            return None if packed is None else packed.unpack()
+
+        write_overlay(
+            staged[k], images(), view.camera, figure, trial.fps, mask, caption, first_frame=frames.start
+        )
+
+    for_each(draw, views, progress, "Drawing the overlays", len(views) * len(frames))
+    return {f"overlay {view.name}": target for view, target in zip(views, targets, strict=True)}
 
 
 def _report_gaps(motion: Motion, frames: range) -> None:
