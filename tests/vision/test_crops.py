@@ -6,6 +6,7 @@ import pytest
 from scenes import camera_at, ellipsoid_mask
 
 from pose2sim_biokin.vision.crops import (
+    _quick_map,
     boundary_to_crop,
     crop_map,
     directions_to_crop,
@@ -42,6 +43,15 @@ def test_reprojection_is_exact(camera):
     u, v = 40, 90
     ray = np.linalg.solve(crop.K, (u, v, 1)) @ crop.R
     np.testing.assert_allclose(mapping[v, u], camera.project(camera.center + ray * 3), atol=1e-6)
+
+
+def test_the_map_in_use_is_the_exact_one(camera):
+    mask = ellipsoid_mask(camera, CENTER, RADII)
+    for size in (64, 128, 255):
+        crop = mask_to_crop(camera, mask, size)
+        exact = crop_map(camera, crop)
+        spacing = np.median(np.linalg.norm(np.diff(exact, axis=0), axis=-1))
+        assert np.abs(_quick_map(camera, crop) - exact).max() < 0.02 * spacing
 
 
 def test_level_and_fitting(camera):
