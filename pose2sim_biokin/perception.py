@@ -36,7 +36,10 @@ def load_segmenter(trial: Trial, device: str) -> PersonSegmenter:
     spec = trial.config.segmentation
     factory = get_segmenter(spec if spec in segmenters() else "yolo")
     segmenter = factory.load(
-        spec, device=device, batch_size=trial.config.batch_size, project_dir=trial.project_dir
+        trial.config.masks_dir if spec == "masks" else spec,
+        device=str(device),
+        batch_size=trial.config.batch_size,
+        project_dir=trial.project_dir,
     )
     logging.info(f"Person segmentation: {segmenter.description}.")
     return segmenter

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+import re
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -71,6 +72,9 @@ def write_quality(path: str | Path, quality: dict[str, Any]) -> Path:
     # one line for each quantity over time: a file of thousands of frames stays readable
     long = {key: quality["frames"][key] for key in quality.get("frames", {})}
     text = json.dumps({**quality, "frames": "\0"}, ensure_ascii=False, indent=2)
+    text = re.sub(
+        r"\[\n[-\d.,\s]+\]", lambda m: " ".join(m[0].split()).replace("[ ", "[").replace(" ]", "]"), text
+    )
     rows = ",\n".join(f"    {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in long.items())
     text = text.replace(json.dumps("\0"), "{\n" + rows + "\n  }")
     with atomic_path(path) as staged:

@@ -256,3 +256,24 @@ def test_a_corrupt_checkpoint_shows_before_the_work(tmp_path, segmenter):
     with pytest.raises(BiokinError, match=r"broken\.pt"):
         pipeline.run_trial(scene.config_dict)
     assert segmenter.seen == [] and not (tmp_path / "walk" / "kinematics").exists()
+
+
+def test_masks_that_the_user_brings(tmp_path, run, segmenter):
+    scene = make_scene(
+        tmp_path / "walk",
+        angles=(0, 90),
+        count=6,
+        overlay_video=False,
+        segmentation="masks",
+        masks_dir="mine",
+    )
+    for camera in scene.cameras:
+        folder = tmp_path / "walk" / "mine" / camera.name
+        folder.mkdir(parents=True)
+        capture = cv2.VideoCapture(str(tmp_path / "walk" / "videos" / f"{camera.name}.avi"))
+        for row in range(6):
+            mask = 255 * (capture.read()[1][..., 2] > 120).astype(np.uint8)
+            cv2.imwrite(str(folder / f"{row:04d}.png"), mask)
+    result, predictor = run(scene)
+    assert all(view.found.all() for view in predictor.shown.views) and segmenter.seen == []
+    assert "mine" in read_quality(result.paths["quality"])["segmentation"]
