@@ -77,12 +77,11 @@ def _weights() -> list[Fact]:
 
 
 def _plugins() -> list[Fact]:
-    from pose2sim_biokin.errors import BiokinError
-    from pose2sim_biokin.plugins import backends, segmenters
-
     try:
+        from pose2sim_biokin.plugins import backends, segmenters
+
         return [Fact("backends", ", ".join(backends())), Fact("segmenters", ", ".join(segmenters()))]
-    except BiokinError as error:
+    except Exception as error:  # a broken installation is what this report is for
         return [Fact("plugins", str(error), problem=True)]
 
 
