@@ -37,7 +37,8 @@ class FrameBatch(NamedTuple):
     """Frames as the network reads them, in the canonical frame (Z up), the same in training and use.
 
     Attributes:
-        images: (B, 2, 3, S, S) float32 RGB, background zero, then normalised by ImageNet's mean and deviation.
+        images: (B, 2, 3, S, S) float32 RGB, background zero, then normalised by ImageNet's mean and
+            deviation.
         masks: (B, 2, 1, S, S) float32, 1 on the person.
         K, R, t: (B, 2, 3, 3), (B, 2, 3, 3), (B, 2, 3) crop cameras.
         points: (B, N, 3) hull points, m.
@@ -74,7 +75,9 @@ class FrameOutput(NamedTuple):
 
 
 def normalize_images(images: Tensor, masks: Tensor) -> Tensor:
-    """RGB (..., 3, S, S) in 0..255 and masks (..., 1, S, S): background to zero, then ImageNet's normalisation."""
+    """RGB (..., 3, S, S) in 0..255 and masks (..., 1, S, S): background to zero, then ImageNet's
+    normalisation.
+    """
     mean = torch.tensor(IMAGENET_MEAN, device=images.device)[:, None, None]
     std = torch.tensor(IMAGENET_STD, device=images.device)[:, None, None]
     return (images.float() / 255 * (masks > 0) - mean) / std

@@ -189,7 +189,8 @@ def root_frame(lateral: Tensor, up: Tensor) -> Tensor:
 
 
 def pose_features(pose: Pose, local: Tensor | None, layout: AngleLayout, rotations: bool) -> Tensor:
-    """A pose as one vector (..., D), what the refinement reads; order: constrained, free, scales, pelvis, keypoints.
+    """A pose as one vector (..., D), what the refinement reads; order: constrained, free, scales,
+    pelvis, keypoints.
 
     Without `rotations` the published 36 angles and scales.
     """

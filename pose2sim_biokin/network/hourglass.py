@@ -1,6 +1,7 @@
 """The picture encoder: a stacked hourglass, as published and in a quick form for CPUs.
 
-The published form is the hourglass of PIFu (Saito et al. 2019), after Newell et al. 2016, without the pooling in its
+The published form is the hourglass of PIFu (Saito et al. 2019), after Newell et al. 2016, without the
+pooling in its
 stem: maps of half the picture's side.
 """
 
@@ -147,7 +148,9 @@ class StackedHourglass(nn.Module):
             self.heats.extend(nn.Conv2d(c, keypoints, 1) for _ in every)
 
     def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Pictures (B, 3 or 4, S, S) to each stack's output (B, out, H, H) and heatmap logits (B, K, H, H)."""
+        """Pictures (B, 3 or 4, S, S) to each stack's output (B, out, H, H) and heatmap logits (B, K,
+        H, H).
+        """
         x = self.stem(images)
         outs, heats = [], []
         for i, hourglass in enumerate(self.hourglasses):

@@ -54,7 +54,8 @@ def intersect_rays(
 ) -> tuple[Tensor, Tensor]:
     """Points nearest to the rays through pixels of two views, in the sense of weighted least squares.
 
-    Minimises sum_v w_v |(I - d_v d_v')(x - c_v)|^2 + strength |x - prior|^2: the prior settles nearly parallel rays.
+    Minimises sum_v w_v |(I - d_v d_v')(x - c_v)|^2 + strength |x - prior|^2: the prior settles nearly
+    parallel rays.
 
     Args:
         pixels: (B, 2, M, 2); weights: (B, 2, M); K, R: (B, 2, 3, 3); t: (B, 2, 3); prior: (B, M, 3).
@@ -76,7 +77,9 @@ def intersect_rays(
 
 
 def solve3(a: Tensor, b: Tensor) -> Tensor:
-    """x (..., 3) with a x = b for matrices (..., 3, 3), by Cramer's rule: far quicker than LAPACK for small ones."""
+    """x (..., 3) with a x = b for matrices (..., 3, 3), by Cramer's rule: far quicker than LAPACK for
+    small ones.
+    """
     c0, c1, c2 = a.unbind(-1)
     n = torch.linalg.cross(c1, c2)
     determinant = (c0 * n).sum(-1, keepdim=True)
@@ -88,7 +91,9 @@ def solve3(a: Tensor, b: Tensor) -> Tensor:
 
 
 class FlattenPoints(nn.Module):
-    """The published compression: a shared MLP on every point, then all points side by side, in their order."""
+    """The published compression: a shared MLP on every point, then all points side by side, in their
+    order.
+    """
 
     def __init__(self, size: PointSize, features: int):
         super().__init__()

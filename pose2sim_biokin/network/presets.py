@@ -1,6 +1,7 @@
 """Every size and every switch of the networks. ``paper`` is the published network; ``fast`` is for CPUs.
 
-A preset is plain data (it travels inside the checkpoints), so two networks with equal presets and skeletons have
+A preset is plain data (it travels inside the checkpoints), so two networks with equal presets and
+skeletons have
 the same weights' shapes.
 """
 
@@ -57,8 +58,10 @@ class PointSize:
         hidden: widths of the shared MLP; the last one is the published L'.
         dense: widths after flattening ("flatten") or of the MLP behind the pooled keypoints ("attention").
         token: width of the feature pooled for each keypoint ("attention").
-        markers: the skeleton's markers are keypoints too: they show how segments are turned about their length.
-        triangulate: keypoints seen in both views' heatmaps are intersected and offered beside the pooled ones.
+        markers: the skeleton's markers are keypoints too: they show how segments are turned about
+            their length.
+        triangulate: keypoints seen in both views' heatmaps are intersected and offered beside the
+            pooled ones.
     """
 
     head: str = "flatten"
@@ -106,7 +109,8 @@ class Preset:
         hourglass, points, refinement: see there; without a refinement frames stand for themselves.
         rotations: free joints are predicted as rotations (6D) instead of angles.
         pelvis: the pelvis position is predicted, relative to the hull's centre.
-        angle_spread: angles are predicted in units of this share of half their range, about its middle; 0: plain radians.
+        angle_spread: angles are predicted in units of this share of half their range, about its
+            middle; 0: plain radians.
     """
 
     name: str = "paper"
@@ -128,7 +132,9 @@ class Preset:
         return _build(cls, values, "preset")
 
     def override(self, values: dict) -> Preset:
-        """This preset with some values replaced, nested as in `to_dict` (an experiment file's [preset] table)."""
+        """This preset with some values replaced, nested as in `to_dict` (an experiment file's [preset]
+        table).
+        """
         return Preset.from_dict(_merge(self.to_dict(), values))
 
 

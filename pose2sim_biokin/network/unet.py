@@ -1,4 +1,5 @@
-"""The temporal refinement: a U-Net of Restormer's blocks (Zamir et al. 2022) on maps of D features x T frames.
+"""The temporal refinement: a U-Net of Restormer's blocks (Zamir et al. 2022) on maps of D features x T
+frames.
 
 Attention is over channels, so its cost is linear in time; the maps are halved along time only.
 """

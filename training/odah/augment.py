@@ -1,4 +1,6 @@
-"""What is varied every time a cached pair is used: sides, views, crops, mask errors, light, sharpness, cameras."""
+"""What is varied every time a cached pair is used: sides, views, crops, mask errors, light, sharpness,
+cameras.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from pose2sim_biokin.skeleton.model import Skeleton
 if TYPE_CHECKING:
     from odah.dataset import RawBatch
 
-# Coordinates of the trunk that change sign when left and right are exchanged; the limbs' do not, because their joint
+# Coordinates of the trunk that change sign when left and right are exchanged; the limbs' do not,
+# because their joint
 # axes are mirrored in the skeleton itself. World X is ground Z.
 _ODD = ("pelvis_list", "pelvis_rotation", "pelvis_tz", "lumbar_bending", "lumbar_rotation")
 
@@ -41,7 +44,9 @@ def mirror_coordinates(coordinates: np.ndarray, skeleton: Skeleton) -> np.ndarra
 
 
 def mirror_cameras(K: np.ndarray, R: np.ndarray, t: np.ndarray, size: int) -> tuple[np.ndarray, ...]:
-    """Cameras (..., 3, 3), (..., 3, 3), (..., 3) that see the mirrored world (X reversed) as flipped pictures."""
+    """Cameras (..., 3, 3), (..., 3, 3), (..., 3) that see the mirrored world (X reversed) as flipped
+    pictures.
+    """
     flip = np.array([-1.0, 1.0, 1.0], dtype=np.float32)
     K = K.copy()
     K[..., 0, 2] = size - 1 - K[..., 0, 2]

@@ -1,8 +1,10 @@
 """Cached pairs of views to batches of the network: random masks, light, mirroring and points every epoch.
 
 A *shard* is a folder of .npy files that `odah generate` writes (n pairs): rgb (n, 2, S, S, 3) uint8 with zero
-background, mask (n, 2, S, S) uint8, K (n, 2, 3, 3), R (n, 2, 3, 3), t (n, 2, 3) of the crop cameras in a Z-up world,
-coordinates (n, 39) in that world's OpenSim ground, scales (n, 22, 3), subject, motion, clip, frame (n,), and a
+background, mask (n, 2, S, S) uint8, K (n, 2, 3, 3), R (n, 2, 3, 3), t (n, 2, 3) of the crop cameras in
+a Z-up world,
+coordinates (n, 39) in that world's OpenSim ground, scales (n, 22, 3), subject, motion, clip, frame
+(n,), and a
 manifest.json, written last.
 """
 
@@ -149,7 +151,9 @@ class FrameMaker(nn.Module):
         return batch, self.targets(torch.from_numpy(raw.coordinates), torch.from_numpy(raw.scales), frame)
 
     def targets(self, coordinates: Tensor, scales: Tensor, frame: CanonicalFrame) -> Targets:
-        """The truth in canonical frames of batch shape (B,), from world coordinates (B, nc), scales (B, nb, 3)."""
+        """The truth in canonical frames of batch shape (B,), from world coordinates (B, nc), scales
+        (B, nb, 3).
+        """
         coordinates, scales = coordinates.float(), scales.float()
         frames = self.kinematics(coordinates, scales)
         keypoints = torch.cat(
@@ -170,13 +174,25 @@ class FrameMaker(nn.Module):
 
 
 def epoch_batches(
-    shards: ShardSet, maker: FrameMaker, batch_size: int, seed: int, epoch: int, start: int = 0
+    shards: ShardSet,
+    maker: FrameMaker,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    start: int = 0,
+    share: tuple[int, int] = (0, 1),
 ) -> Iterator[tuple[FrameBatch, Targets]]:
-    """Shuffled batches of an epoch from batch `start` on; (seed, epoch, batch) alone decide what is in them."""
+    """Shuffled batches of an epoch from batch `start` on; seed, epoch, batch and share decide what is
+    in them.
+
+    Args:
+        share: (i, n), of every batch only each n-th pair from the i-th on.
+    """
     order = np.random.default_rng([seed, epoch]).permutation(len(shards))
+    rank, world = share
     for number in range(start, len(order) // batch_size):
-        rng = np.random.default_rng([seed, epoch, number])
-        yield maker(shards.rows(order[number * batch_size : (number + 1) * batch_size]), rng)
+        rng = np.random.default_rng([seed, epoch, number, rank])
+        yield maker(shards.rows(order[number * batch_size : (number + 1) * batch_size][rank::world]), rng)
 
 
 def ordered_batches(

@@ -20,7 +20,9 @@ from pose2sim_biokin.skeleton.rotations import ground_to_world
 
 
 def angle_loss(angles: Tensor, truth: Tensor, layout: AngleLayout) -> Tensor:
-    """L_angle of angles (B, 36): L1 of cosines and sines of free angles, plus L1 of the constrained ones (rad)."""
+    """L_angle of angles (B, 36): L1 of cosines and sines of free angles, plus L1 of the constrained
+    ones (rad).
+    """
     free, wanted = angles[..., layout.free], truth[..., layout.free]
     turning = (free.cos() - wanted.cos()).abs().mean() + (free.sin() - wanted.sin()).abs().mean()
     return turning + constrained_loss(angles[..., layout.constrained], truth[..., layout.constrained])
@@ -37,7 +39,9 @@ def scale_loss(scales: Tensor, truth: Tensor) -> Tensor:
 
 
 def range_loss(angles: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """L_bio of constrained angles (B, 17): L1, of cosines and sines, to the nearest angle in range; 0 within it."""
+    """L_bio of constrained angles (B, 17): L1, of cosines and sines, to the nearest angle in range; 0
+    within it.
+    """
     nearest = torch.minimum(torch.maximum(angles, low), high)
     return (angles.cos() - nearest.cos()).abs().mean() + (angles.sin() - nearest.sin()).abs().mean()
 
@@ -119,7 +123,8 @@ class FrameLoss(torch.nn.Module):
         """Terms by name, unweighted, and "loss", their weighted sum.
 
         Args:
-            out: see FrameOutput; truth: odah.dataset.Targets; cameras: K, R, t of the batch; size: of the pictures.
+            out: see FrameOutput; truth: odah.dataset.Targets; cameras: K, R, t of the batch; size: of
+                the pictures.
         """
         w, layout, pose = self.weights, self.layout, truth.pose
         centers = truth.keypoints[:, : 2 * layout.bodies]

@@ -28,7 +28,9 @@ def rotation_degrees(rotations: Tensor, truth: Tensor) -> Tensor:
 
 
 def procrustes_error(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Mean distance (B,) of points (B, M, 3) after the similarity transform that fits them best (PA-MPJPE)."""
+    """Mean distance (B,) of points (B, M, 3) after the similarity transform that fits them best
+    (PA-MPJPE).
+    """
     mean_p, mean_t = points.mean(1, keepdims=True), truth.mean(1, keepdims=True)
     p, t = points - mean_p, truth - mean_t
     u, s, vt = np.linalg.svd(np.swapaxes(p, 1, 2) @ t)
@@ -73,7 +75,9 @@ class Errors:
         return {name: np.concatenate(parts) for name, parts in self.columns.items()}
 
     def summary(self, groups: np.ndarray | None = None) -> dict:
-        """Means, worst cases, per-angle means, and the mean of the 17 angles by group of frames (names (n,))."""
+        """Means, worst cases, per-angle means, and the mean of the 17 angles by group of frames (names
+        (n,)).
+        """
         table = self.table()
         constrained = table["constrained"]
         per_frame = constrained.mean(1)

@@ -50,7 +50,8 @@ class TrainSettings:
 
 
 def read_settings(path: str | Path | None, preset: str = "fast") -> TrainSettings:
-    """Settings of a TOML file with tables [preset], [loss], [augmentation] and [train] (all optional), or the defaults.
+    """Settings of a TOML file with tables [preset], [loss], [augmentation] and [train] (all optional),
+    or the defaults.
 
     ``base = "fast"`` or "paper" at the top names what [preset] and [loss] change.
 
