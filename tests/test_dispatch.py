@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 import types
 from pathlib import Path
@@ -79,7 +80,10 @@ def in_new_python(code, **env):
     """Run code in a fresh interpreter, started as users start it; its output."""
     environment = {k: v for k, v in os.environ.items() if k != dispatch.DISABLE_VARIABLE} | env
     command = [sys.executable, "-c", textwrap.dedent(code)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    with tempfile.TemporaryDirectory() as folder:  # OpenSim leaves a log where it is imported
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment, timeout=120, cwd=folder
+        )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
