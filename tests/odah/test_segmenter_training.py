@@ -10,7 +10,7 @@ import torch
 from odah.segmenter.composites import Composer, cut_out, read_sprites
 from odah.segmenter.evaluate_segmenter import iou, measure
 from odah.segmenter.frames import HELD_OUT_VIDEOS, Frame, clean_plate, read_frames, split_frames
-from odah.segmenter.train_segmenter import MASK_STRIDE, collate
+from odah.segmenter.train_segmenter import collate, vary
 
 
 def disc_frame(name: str, x: int, y: int, height: int = 120, width: int = 160) -> Frame:
@@ -77,9 +77,9 @@ def test_samples_follow_their_seed_and_mark_what_is_visible(tmp_path, frames):
 def test_collate_gives_boxes_and_masks_of_the_instances(frames):
     composer = Composer(frames, size=96, frame_share=0.0)
     samples = [composer.sample(seed) for seed in range(6)]
-    batch = collate(samples)
+    batch = collate(samples, mask_stride=2)
     assert batch["img"].shape == (6, 3, 96, 96) and batch["img"].max() <= 1
-    assert batch["masks"].shape == (6, 96 // MASK_STRIDE, 96 // MASK_STRIDE)
+    assert batch["masks"].shape == (6, 48, 48)
     assert len(batch["bboxes"]) == sum(len(s.instances) for s in samples) == len(batch["batch_idx"])
     row = 0
     for i, sample in enumerate(samples):
@@ -91,9 +91,18 @@ def test_collate_gives_boxes_and_masks_of_the_instances(frames):
                 (columns.max() + 1, rows.max() + 1), abs=1e-3
             )
             assert int(batch["batch_idx"][row]) == i
-            coarse = (batch["masks"][i] == k + 1).sum() * MASK_STRIDE**2
+            coarse = (batch["masks"][i] == k + 1).sum() * 4
             assert coarse == pytest.approx(instance.sum(), rel=0.25, abs=30)
             row += 1
+
+
+def test_vary_mirrors_picture_and_masks_together(frames):
+    sample = Composer(frames, size=96, frame_share=0.0).sample(1)
+    mirrored = vary(np.random.default_rng(0), sample)
+    assert (mirrored.instances == sample.instances[:, :, ::-1]).all()
+    grey, other = (cv2.cvtColor(s.image, cv2.COLOR_BGR2GRAY).ravel() for s in (sample, mirrored))
+    flipped = grey.reshape(96, 96)[:, ::-1].ravel()
+    assert np.corrcoef(flipped, other)[0, 1] > 0.7
 
 
 def test_measure_counts_best_instance_misses_and_extra_ones(frames):

@@ -13,16 +13,19 @@ import json
 import math
 import os
 import time
+from collections import deque
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 
+from odah.segmenter.backgrounds import recolour
 from odah.segmenter.composites import Composer, Sample, read_sprites
 from odah.segmenter.frames import read_frames, split_frames
 
-MASK_STRIDE = 2  # masks are supervised at half the size of the picture; prototypes are brought up to it
+REPLAYED = 300  # samples kept to be used again
 WARM_UP_STEPS = 100
 FINAL_RATE = 0.02  # of the peak learning rate
 
@@ -38,6 +41,7 @@ class Samples(torch.utils.data.IterableDataset):
         torch.set_num_threads(1)
         train, _ = split_frames(read_frames(self.frames))
         known, composer, seed = -1, None, self.first_seed
+        recent: deque[Sample] = deque()
         while True:
             if seed % 2000 == self.first_seed % 2000:
                 count = len(list(self.sprites.glob("*.png"))) if self.sprites else 0
@@ -48,14 +52,27 @@ class Samples(torch.utils.data.IterableDataset):
                         train, read_sprites(self.sprites) if self.sprites else [], size=self.size
                     )
                     composer._backgrounds = kept
-            yield composer.sample(seed)
+            fresh = composer.sample(seed)
+            yield fresh
+            if (
+                len(recent) == REPLAYED
+            ):  # composing costs a third of a training step: every sample serves twice
+                yield vary(np.random.default_rng([seed, 1]), recent.popleft())
+            recent.append(fresh)
             seed += 1
 
 
-def collate(samples: list[Sample]) -> dict[str, torch.Tensor]:
-    """A batch for ultralytics' loss: img 0..1 RGB, boxes xywh 0..1, index-coded masks at MASK_STRIDE."""
+def vary(rng: np.random.Generator, sample: Sample) -> Sample:
+    """The sample mirrored and in other colours."""
+    image = np.ascontiguousarray(sample.image[:, ::-1])
+    image = np.clip(recolour(rng, image, 0.6), 0, 255).astype(np.uint8)
+    return Sample(image, sample.instances[:, :, ::-1])
+
+
+def collate(samples: list[Sample], mask_stride: int) -> dict[str, torch.Tensor]:
+    """A batch for ultralytics' loss: img 0..1 RGB, boxes xywh 0..1, index-coded coarser masks."""
     size = samples[0].image.shape[0]
-    coarse = size // MASK_STRIDE
+    coarse = size // mask_stride
     images = (
         torch.from_numpy(np.stack([s.image[..., ::-1] for s in samples])).permute(0, 3, 1, 2).float() / 255
     )
@@ -134,7 +151,11 @@ def train(options: argparse.Namespace) -> None:
         options.frames, options.sprites, options.size, first_seed=seen + 1_000_003 * options.seed
     )
     loader = torch.utils.data.DataLoader(
-        samples, batch_size=options.batch, collate_fn=collate, num_workers=1, prefetch_factor=4
+        samples,
+        batch_size=options.batch,
+        collate_fn=partial(collate, mask_stride=options.mask_stride),
+        num_workers=1,
+        prefetch_factor=4,
     )
     budget, sums = options.minutes * 60, np.zeros(4)
     model.train()
@@ -193,6 +214,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--mask-stride", type=int, choices=(2, 4), default=4, help="2: finer masks, slower")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save-every", type=int, default=100)
     parser.add_argument("--bfloat16", action="store_true")
