@@ -153,14 +153,14 @@ def _run(project: Path, overrides: dict[str, object], quiet: bool) -> None:
     with _logging_to(None if custom else root / "logs.txt", quiet) as console:
         for config_dict in config_dicts:
             config_dict.setdefault("biokin", {}).update(overrides)
-            name = Path(config_dict["project"]["project_dir"]).resolve().name
+            folder = Path(config_dict["project"]["project_dir"]).resolve()
             try:
-                _run_trial(name, config_dict, console, quiet)
+                _run_trial(folder, config_dict, console, quiet)
             except BiokinError as error:
                 if len(config_dicts) == 1:
                     raise
-                logging.error(f"{name}: {error}")
-                failed.append(name)
+                logging.error(f"{folder.name}: {error}")
+                failed.append(folder.name)
     if failed:
         raise BiokinError(f"{len(failed)} of {len(config_dicts)} trials failed: {', '.join(failed)}.")
 
@@ -190,13 +190,13 @@ def _read_configs(project: Path) -> list[dict]:
     return config_dicts
 
 
-def _run_trial(name: str, config_dict: dict, console: Console, quiet: bool) -> None:
+def _run_trial(folder: Path, config_dict: dict, console: Console, quiet: bool) -> None:
     from pose2sim_biokin.dispatch import BACKEND_KEY
     from pose2sim_biokin.plugins import get_backend
 
     backend = get_backend(config_dict.get("kinematics", {}).get(BACKEND_KEY, "biokin"))
     if backend.name != "biokin":
-        logging.info(f"{name}: kinematics backend {backend.name}.")
+        logging.info(f"{folder.name}: kinematics backend {backend.name}.")
         backend.run(config_dict)
         return
     from pose2sim_biokin.pipeline import run_trial
@@ -204,7 +204,7 @@ def _run_trial(name: str, config_dict: dict, console: Console, quiet: bool) -> N
     with _bars(console, quiet) as progress:
         result = run_trial(config_dict, progress=progress)
     if not quiet:
-        Console().print(_closing_table(name, result))
+        Console().print(_closing_table(folder, result))
 
 
 @contextmanager
@@ -222,11 +222,15 @@ def _bars(console: Console, quiet: bool) -> Iterator:
         yield progress
 
 
-def _closing_table(name: str, result) -> Table:
+def _closing_table(folder: Path, result) -> Table:
     """Where the outputs are, and what took how long."""
-    table = Table(title=escape(name), title_justify="left", show_header=False, box=None, pad_edge=False)
+    table = Table(
+        title=escape(str(folder)), title_justify="left", show_header=False, box=None, pad_edge=False
+    )
     for kind, path in result.paths.items():
-        table.add_row(escape(kind), escape(str(path)))
+        inside = path.is_relative_to(folder)
+        table.add_row(escape(kind), escape(str(path.relative_to(folder) if inside else path)))
+    table.add_section()
     for stage, seconds in result.timings.items():
         table.add_row(escape(stage), f"{seconds:.2f} s")
     table.columns[1].overflow = "fold"
