@@ -1,0 +1,256 @@
+"""The segmenters that come with the package: "yolo" (ultralytics) and "masks" (a folder that the user "
+"brings)."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pose2sim_biokin.errors import BiokinError
+from pose2sim_biokin.hookspecs import hookimpl
+from pose2sim_biokin.segmentation_masks import MasksFactory
+from pose2sim_biokin.segmentation_weights import bundled_weights, find_weights
+from pose2sim_biokin.vision.masks import PersonInstance
+
+_IMAGE_SIZE = 640
+_CONFIDENCE = 0.25
+_OVERLAP = 0.6
+
+
+@hookimpl
+def person_segmenters() -> list:
+    """The two built-in segmenters."""
+    return [YoloFactory(), MasksFactory()]
+
+
+class YoloFactory:
+    """Makes the ultralytics segmenter."""
+
+    name = "yolo"
+
+    def load(self, spec: str, *, device: str, batch_size: int, project_dir: Path) -> YoloSegmenter:
+        """Loads YOLO segmentation weights.
+
+        Args:
+            spec: "auto" (or "yolo") for downloaded weights where they can be had and else those bundled with
+                the package; "bundled"; the name of ultralytics weights such as "yolo11x-seg.pt"; or a path,
+                relative to the trial's folder or to the working directory.
+            device: "cpu", "cuda" or "mps".
+            batch_size: images the network takes at once.
+            project_dir: the trial's folder.
+
+        Raises:
+            BiokinError: the weights cannot be found, downloaded or used.
+        """
+        # nothing leaves the user's machine, and nothing is installed behind their back
+        os.environ.setdefault("YOLO_OFFLINE", "true")
+        os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+        os.environ.setdefault("YOLO_VERBOSE", "false")
+        path, origin = find_weights(spec, project_dir)
+        record = _bundled_record() if origin == "bundled" else {}
+        return YoloSegmenter(
+            path,
+            device=device,
+            batch_size=batch_size,
+            image_size=int(record.get("imgsz", _IMAGE_SIZE)),
+            confidence=float(record.get("conf", _CONFIDENCE)),
+            origin=origin,
+        )
+
+
+class YoloSegmenter:
+    """People by an ultralytics segmentation network.
+
+    Masks are enlarged as the network's smooth values, inside each person's box only, so that full frames cost
+    little.
+
+    Attributes:
+        description: weights, where they come from, and the size at which they look at a frame.
+    """
+
+    def __init__(
+        self,
+        weights: Path | str,
+        *,
+        device: str = "cpu",
+        batch_size: int = 8,
+        image_size: int = _IMAGE_SIZE,
+        confidence: float = _CONFIDENCE,
+        origin: str = "given",
+    ) -> None:
+        weights = Path(weights)
+        try:
+            from ultralytics import YOLO
+
+            self.model = YOLO(str(weights), task="segment", verbose=False)
+            names = self.model.names
+            heads = self.model.model.model[-1]
+        except Exception as error:  # ultralytics and torch raise many kinds for files that are no weights
+            raise BiokinError(
+                f"{weights}: these weights cannot be loaded by ultralytics ({error}). Expected a YOLO "
+                "segmentation "
+                'network; [biokin] segmentation = "auto" takes one that works.'
+            ) from error
+        if not hasattr(heads, "proto"):
+            raise BiokinError(
+                f"{weights}: this network gives no masks ({type(heads).__name__}). Expected a YOLO "
+                "segmentation "
+                "network, such as yolo11n-seg.pt."
+            )
+        people = [index for index, name in names.items() if str(name).lower() == "person"]
+        if not people and len(names) == 1:
+            people = list(names)
+        if not people:
+            raise BiokinError(
+                f"{weights}: this network knows no class 'person', only {', '.join(names.values())}."
+            )
+        self.description = f"{weights.name} ({origin}), {image_size} px"
+        self._batch_size = max(1, batch_size)
+        self._size = image_size
+        self._arguments = {
+            "imgsz": image_size,
+            "conf": confidence,
+            "iou": _OVERLAP,
+            "classes": people,
+            "device": device,
+            "verbose": False,
+            "save": False,
+        }
+
+    def segment(self, images: list[np.ndarray], camera: str, frames: list[int]) -> list[list[PersonInstance]]:
+        """The people in each image (H, W, 3) uint8 BGR, best first."""
+        import torch
+
+        found: list[list[PersonInstance]] = []
+        threads = torch.get_num_threads()
+        for start in range(0, len(images), self._batch_size):
+            batch = images[start : start + self._batch_size]
+            small = [self._shrunk(image) for image in batch]
+            results = self.model.predict(small, predictor=_predictor(), **self._arguments)
+            # ultralytics takes fewer threads for itself, and for everything after it
+            torch.set_num_threads(threads)
+            for image, result in zip(batch, results, strict=True):
+                found.append(people_of(result.logits, result.content, image.shape[:2]))
+        return found
+
+    def _shrunk(self, image: np.ndarray) -> np.ndarray:
+        """The image at the network's size; averaging keeps thin limbs that plain sampling would break up."""
+        height, width = image.shape[:2]
+        scale = self._size / max(height, width)
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        return cv2.resize(image, size, interpolation=way)
+
+
+def people_of(
+    logits: list[tuple[np.ndarray, np.ndarray, float]],
+    content: tuple[float, float, float, float],
+    shape: tuple[int, int],
+) -> list[PersonInstance]:
+    """People in full size from a network's coarse masks.
+
+    Args:
+        logits: for each person (h, w) float32 values, positive on the person, of the padded picture; the box
+            x0, y0, x1, y1 in the same coarse pixels, from edge to edge; and the score.
+        content: x0, y0, width, height of the picture inside the padded one, in coarse pixels from edge to
+            edge.
+        shape: height and width of the full picture.
+    """
+    height, width = shape
+    # one coarse pixel more than the box: boxes cut fingers and toes off
+    left, top, inner_width, inner_height = content
+    zoom_x, zoom_y = width / inner_width, height / inner_height
+    people: list[PersonInstance] = []
+    for values, box, score in _without_doubles(logits):
+        x0, y0 = np.floor((box[:2] - 1 - (left, top)) * (zoom_x, zoom_y)).astype(int)
+        x1, y1 = np.ceil((box[2:] + 1 - (left, top)) * (zoom_x, zoom_y)).astype(int)
+        x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
+        if x1 <= x0 or y1 <= y0:
+            continue
+        # full pixel i has its centre at (i + 0.5) / zoom + left - 0.5 of the coarse picture
+        affine = np.array(
+            [
+                [1 / zoom_x, 0, (x0 + 0.5) / zoom_x + left - 0.5],
+                [0, 1 / zoom_y, (y0 + 0.5) / zoom_y + top - 0.5],
+            ]
+        )
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        large = cv2.warpAffine(
+            values, affine, (x1 - x0, y1 - y0), flags=flags, borderMode=cv2.BORDER_REPLICATE
+        )
+        mask = np.zeros((height, width), bool)
+        mask[y0:y1, x0:x1] = large > 0
+        person = PersonInstance.from_mask(mask, score)
+        if person is not None:
+            people.append(person)
+    return people
+
+
+def _bundled_record() -> dict:
+    path = bundled_weights().with_suffix(".json")
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+@cache
+def _predictor() -> type:
+    """Ultralytics' predictor, made to hand out coarse masks instead of full frames."""
+    from ultralytics.engine.results import Results
+    from ultralytics.models.yolo.segment import SegmentationPredictor
+
+    class CoarseMasks(SegmentationPredictor):
+        def construct_result(self, pred, img, orig_img, img_path, proto):
+            channels, height, width = proto.shape
+            stride = img.shape[2] / height
+            values = (pred[:, 6:].float() @ proto.float().reshape(channels, -1)).reshape(-1, height, width)
+            boxes = (pred[:, :4].float() / stride).cpu().numpy()
+            scores = pred[:, 4].float().cpu().tolist()
+            result = Results(orig_img, path=img_path, names=self.model.names, boxes=pred[:, :6])
+            result.logits = list(zip(values.cpu().numpy(), boxes, scores, strict=True))
+            # the picture lies in the middle of the padded one, rounded as LetterBox rounds
+            inner_height, inner_width = orig_img.shape[:2]
+            left = round((img.shape[3] - inner_width) / 2 - 0.1)
+            top = round((img.shape[2] - inner_height) / 2 - 0.1)
+            result.content = tuple(v / stride for v in (left, top, inner_width, inner_height))
+            return result
+
+    return CoarseMasks
+
+
+def _without_doubles(
+    logits: list[tuple[np.ndarray, np.ndarray, float]],
+) -> list[tuple[np.ndarray, np.ndarray, float]]:
+    """Detections best first, without specks, and without those that are mostly part of a better one."""
+    cleaned = []
+    for values, box, score in logits:
+        x0, y0 = np.maximum(np.floor(box[:2]).astype(int) - 1, 0)
+        x1, y1 = np.ceil(box[2:]).astype(int) + 1
+        values = _largest_part(values, (x0, y0, x1, y1))
+        area = int((values[y0:y1, x0:x1] > 0).sum())
+        if area:
+            cleaned.append((score * np.sqrt(area), values, box, float(score)))
+    cleaned.sort(key=lambda item: -item[0])
+    kept: list[tuple[np.ndarray, np.ndarray, float]] = []
+    for _, values, box, score in cleaned:
+        mask = values > 0
+        if all((mask & (other > 0)).sum() < 0.7 * min(mask.sum(), (other > 0).sum()) for other, _, _ in kept):
+            kept.append((values, box, score))
+    return kept
+
+
+def _largest_part(values: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+    """Values with what lies outside the box or in parts under a tenth of the largest made negative."""
+    x0, y0, x1, y1 = box
+    mask = np.zeros(values.shape, np.uint8)
+    mask[y0:y1, x0:x1] = values[y0:y1, x0:x1] > 0
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    if count < 2:
+        return np.full_like(values, -1.0)
+    areas = stats[:, cv2.CC_STAT_AREA].copy()
+    areas[0] = 0
+    small = (areas < 0.1 * areas.max())[labels]
+    return np.where(small & (values > 0), -1.0, values).astype(np.float32)
