@@ -184,7 +184,7 @@ def train(options: argparse.Namespace) -> None:
         now = time.monotonic()
         seconds, clock = seconds + now - clock, now
         sums += [float(parts[k]) for k in ("box_loss", "seg_loss", "cls_loss", "dfl_loss")]
-        done = seconds >= budget
+        done = seconds >= min(budget, 60 * (options.until or options.minutes))
         if step % 50 == 0 or done:
             means = sums / (step % 50 or 50)
             record = {"step": step, "seen": seen, "minutes": round(seconds / 60, 2)}
@@ -210,6 +210,7 @@ def main() -> None:
     parser.add_argument(
         "--minutes", type=float, default=75, help="wall time of the schedule, resumed runs included"
     )
+    parser.add_argument("--until", type=float, help="stop at this many minutes, to go on at another --size")
     parser.add_argument("--architecture", default="yolo11n-seg.yaml")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch", type=int, default=16)
