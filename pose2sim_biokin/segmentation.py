@@ -243,7 +243,7 @@ def _without_doubles(
 
 
 def _largest_part(values: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
-    """Values with what lies outside the box or in parts under a tenth of the largest made negative."""
+    """Values with what lies outside the box or in parts under a 25th of the largest made negative."""
     x0, y0, x1, y1 = box
     mask = np.zeros(values.shape, np.uint8)
     mask[y0:y1, x0:x1] = values[y0:y1, x0:x1] > 0
@@ -252,5 +252,5 @@ def _largest_part(values: np.ndarray, box: tuple[int, int, int, int]) -> np.ndar
         return np.full_like(values, -1.0)
     areas = stats[:, cv2.CC_STAT_AREA].copy()
     areas[0] = 0
-    small = (areas < 0.1 * areas.max())[labels]
+    small = (areas < 0.04 * areas.max())[labels]
     return np.where(small & (values > 0), -1.0, values).astype(np.float32)

@@ -119,7 +119,12 @@ def test_download_from_a_server_and_from_a_dead_one(tmp_path, monkeypatch):
     with pytest.raises(OSError):
         segmentation_weights.download("none.pt", url=tmp_path.as_uri() + "/")
     monkeypatch.setattr(segmentation_weights, "_PATIENCE_S", 0.2)
-    monkeypatch.setattr(segmentation_weights.urllib.request, "urlopen", lambda *a, **k: time.sleep(1))
+
+    def silence(*_, **__):
+        time.sleep(1)
+        raise TimeoutError
+
+    monkeypatch.setattr(segmentation_weights.urllib.request, "urlopen", silence)
     with pytest.raises(OSError, match="no answer"):
         segmentation_weights.download("slow.pt")
     assert list((tmp_path / "cache").iterdir()) == [path]
