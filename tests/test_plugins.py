@@ -3,9 +3,11 @@
 import ast
 import importlib
 import inspect
+import re
 import sys
 import textwrap
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,6 +81,16 @@ def test_the_example_of_the_documentation_works_as_it_stands(install, capsys, tm
     )
     (people,) = segmenter.segment([np.zeros((4, 6, 3), np.uint8)], "cam1", [0])
     assert people[0].mask.shape == (4, 6) and people[0].mask.all()
+
+
+def test_the_example_of_the_readme_works_as_it_stands(install, capsys):
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    (module,) = re.findall(r"```python\n(# my_plugin\.py\n.*?)```", readme, re.DOTALL)
+    (toml,) = re.findall(r"```toml\n(# pyproject\.toml.*?)```", readme, re.DOTALL)
+    assert tomllib.loads(toml)["project"]["entry-points"][hookspecs.PROJECT] == {"my_plugin": "my_plugin"}
+    install(module)
+    plugins.get_backend("hello").run({"project": {"project_dir": "here"}})
+    assert capsys.readouterr().out == "Hello, here\n"
 
 
 def test_every_hook_is_documented_with_an_example():
