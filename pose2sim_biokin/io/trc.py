@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,7 +115,8 @@ def write_c3d(path: str | Path, table: MarkerTable, frame_rate: float) -> Path:
         points[~seen, 3] = -1
         writer.add_frames([(points, np.array([]))])
     writer.set_start_frame(max(int(table.frames[0]), 1))
-    with atomic_path(path) as staged, staged.open("wb") as file:
+    with atomic_path(path) as staged, staged.open("wb") as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="No analog data")  # there are none
         writer.write(file)
     return Path(path)
 
