@@ -136,7 +136,8 @@ def load_checkpoint(source: str | Path = "default") -> Checkpoint:
         )
     if content["skeleton"] not in BUILT_IN:
         raise BiokinError(
-            f"weights: {path} is for skeleton {content['skeleton']!r}; this version knows {', '.join(BUILT_IN)}."
+            f"weights: {path} is for skeleton {content['skeleton']!r}; this version knows "
+            f"{', '.join(BUILT_IN)}."
         )
     network = BiokinNetwork(Preset.from_dict(content["preset"]), load_skeleton(content["skeleton"]))
     wrong = _mismatch(network.state_dict(), content["state_dict"])
@@ -157,8 +158,8 @@ def _compare_hash(path: Path, digest: str) -> None:
         raise BiokinError(f"weights: {beside} is not readable JSON; remove or restore it.") from e
     if expected and expected != digest:
         raise BiokinError(
-            f"weights: {path} has SHA-256 {digest[:16]}..., but {beside.name} beside it says {expected[:16]}...: "
-            "the file is corrupt or not the one recorded; copy both again."
+            f"weights: {path} has SHA-256 {digest[:16]}..., but {beside.name} beside it says "
+            f"{expected[:16]}...: the file is corrupt or not the one recorded; copy both again."
         )
 
 

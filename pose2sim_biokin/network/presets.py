@@ -203,8 +203,8 @@ def _build(cls: type, values: dict, where: str):
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise BiokinError(
-            f"{where}: unknown key {', '.join(unknown)}; expected keys among {', '.join(known)}. Was it written "
-            "by another version of pose2sim_biokin?"
+            f"{where}: unknown key {', '.join(unknown)}; expected keys among {', '.join(known)}. "
+            "Was it written by another version of pose2sim_biokin?"
         )
     arguments = {}
     for key, value in values.items():
