@@ -52,7 +52,7 @@ def main() -> None:
         "parameters": sum(p.numel() for p in model.model.parameters()),
         "precision": "float16",
         "imgsz": options.size,
-        "confidence": options.confidence,
+        "conf": options.confidence,
         "training": {
             "from_scratch": True,
             "steps": state["step"],
