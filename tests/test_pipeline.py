@@ -277,3 +277,18 @@ def test_masks_that_the_user_brings(tmp_path, run, segmenter):
     result, predictor = run(scene)
     assert all(view.found.all() for view in predictor.shown.views) and segmenter.seen == []
     assert "mine" in read_quality(result.paths["quality"])["segmentation"]
+
+
+def test_a_single_frame_in_a_folder_with_an_awkward_name(tmp_path, run):
+    import opensim
+
+    scene = make_scene(tmp_path / "Größe 1.5 m", angles=(0, 90), count=4)
+    scene.config_dict["project"]["frame_range"] = [2, 3]
+    result, _ = run(scene)
+    assert "bvh" not in result.paths and result.paths["mot"].name == "Größe 1.5 m_2-2_biokin.mot"
+    model = opensim.Model(str(result.paths["osim"]))
+    state = model.initSystem()
+    assert model.getTotalMass(state) == pytest.approx(65.0)
+    assert opensim.TimeSeriesTable(str(result.paths["mot"])).getNumRows() == 1
+    capture = cv2.VideoCapture(str(result.paths["overlay cam02"]))
+    assert capture.read()[0] and not capture.read()[0]
