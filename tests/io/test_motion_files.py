@@ -188,6 +188,19 @@ def test_opensim_puts_the_written_model_where_the_trc_says(tmp_path, skeleton, m
             np.testing.assert_allclose(found, trc.points[t, k], atol=1e-4, err_msg=name)
 
 
+def test_pose2sims_own_markers_of_the_motion_are_the_trc(tmp_path, skeleton, motion, points):
+    from Pose2Sim.Utilities.trc_from_mot_osim import trc_from_mot_osim_func
+
+    time, coordinates, scales = motion
+    osim = write_osim(tmp_path / "a.osim", skeleton, scales)
+    mot = write_mot(tmp_path / "a.mot", time, coordinates, skeleton)
+    trc_from_mot_osim_func(input_mot_file=mot, input_osim_file=osim, trc_output_file=str(tmp_path / "b.trc"))
+    theirs = read_trc(tmp_path / "b.trc")
+    assert theirs.names == skeleton.marker_names
+    columns = [points.names.index(name) for name in theirs.names]
+    np.testing.assert_allclose(theirs.points, points.points[:, columns], atol=1e-5)
+
+
 def test_c3d(tmp_path, points):
     import c3d
 
