@@ -292,3 +292,37 @@ def test_a_single_frame_in_a_folder_with_an_awkward_name(tmp_path, run):
     assert opensim.TimeSeriesTable(str(result.paths["mot"])).getNumRows() == 1
     capture = cv2.VideoCapture(str(result.paths["overlay cam02"]))
     assert capture.read()[0] and not capture.read()[0]
+
+
+def test_with_a_real_network_that_has_learnt_nothing(tmp_path, segmenter):
+    """The true predictor in its place: everything it needs arrives, everything it gives is written."""
+    import torch
+
+    from pose2sim_biokin.network.biokin import BiokinNetwork
+    from pose2sim_biokin.network.checkpoint import save_checkpoint
+    from pose2sim_biokin.network.presets import get_preset
+
+    torch.manual_seed(0)
+    scene = make_scene(
+        tmp_path / "walk",
+        angles=(0, 90),
+        count=14,
+        absent=(3, 4, 9, 10, 11, 12),
+        max_gap_s=0.08,
+        weights="w.pt",
+    )
+    digest = save_checkpoint(
+        BiokinNetwork(get_preset("fast"), load_skeleton()), tmp_path / "walk" / "w.pt", {"note": "untrained"}
+    )
+    result = pipeline.run_trial(scene.config_dict)
+    quality = read_quality(result.paths["quality"])
+    assert [i for i, v in enumerate(quality["frames"]["interpolated"]) if v] == [3, 4]
+    assert [i for i, v in enumerate(quality["frames"]["pose"]) if not v] == [9, 10, 11, 12]
+    assert quality["network"]["weights_sha256"] == digest
+    assert all(0 < size < 3 for size in quality["frames"]["hull_extent_m"][0])
+    assert quality["frames"]["overlap"]["cam01"][3] is None
+    table = read_mot(result.paths["mot"], load_skeleton())
+    assert len(table.time) == 10 and np.isfinite(table.coordinates).all()
+    # the pelvis is found relative to the hull: near the person, whatever the angles
+    pelvis = read_trc(result.paths["trc"]).points[0, 0]
+    assert np.linalg.norm((pelvis - scene.figure.points[0, 0][[1, 2, 0]])[[0, 2]]) < 1.0
