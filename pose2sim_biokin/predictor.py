@@ -234,7 +234,7 @@ class Predictor:
         layout = self.network.layout
         coordinates = angles_to_coordinates(layout.angles(pose), layout.skeleton)
         frames = self._kinematics(coordinates, pose.scales)
-        mass = torch.as_tensor(layout.skeleton.masses, dtype=torch.float32, device=self.device)
+        mass = torch.tensor(layout.skeleton.masses, dtype=torch.float32, device=self.device)
         center = (self._kinematics.mass_centers(frames, pose.scales) * mass[:, None]).sum(1) / mass.sum()
         return pose._replace(pelvis=centers - center + frames.position[:, 0])
 

@@ -1,4 +1,6 @@
-"""Stick figures: people of discs along the skeleton's bones, left and right of different colours, for quick tests."""
+"""Stick figures: people of discs along the skeleton's bones, left and right of different colours, for
+quick tests.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,9 @@ def draw(coordinates: np.ndarray, scales: np.ndarray, centers: np.ndarray, size:
 
 
 def write_shard(folder, count: int, size: int, seed: int = 0, dense: bool = False):
-    """A shard of stick figures as `odah generate` would write it; dense: slow motion of one clip each 64 frames."""
+    """A shard of stick figures as `odah generate` would write it; dense: slow motion of one clip each
+    64 frames.
+    """
     rng = np.random.default_rng(seed)
     if dense:
         ends = random_coordinates(2 * (count // 64), rng).reshape(-1, 2, 1, 39)

@@ -164,7 +164,8 @@ class Refiner(nn.Module):
             the pose with scales (B, 1, nb, 3), and raw angles (B, T, 36).
         """
         layout = self.layout
-        x = pose_features(pose, local, layout, self.preset.rotations)  # (B, T, D)
+        known = pose if self.preset.pelvis else pose._replace(pelvis=None)
+        x = pose_features(known, local, layout, self.preset.rotations)  # (B, T, D)
         y = self.net(x.transpose(1, 2)).transpose(1, 2)
         if self.size.residual:
             y = y + x[..., : y.shape[-1]]
@@ -173,7 +174,7 @@ class Refiner(nn.Module):
             rotations = sixd_to_matrix(r.unflatten(-1, (3, 6)))
             constrained = layout.middle + layout.reach * a
             scales = s.mean(1, keepdim=True).unflatten(-1, (-1, 3)) / SCALE_UNIT + 1
-            refined = Pose(rotations, constrained, scales, p if self.preset.pelvis else None)
+            refined = Pose(rotations, constrained, scales, p if self.preset.pelvis else pose.pelvis)
             return refined, layout.angles(refined)
         a, s = y.split(self.parts, -1)
         scales = s.mean(1, keepdim=True).unflatten(-1, (-1, 3)) / SCALE_UNIT + 1

@@ -167,7 +167,7 @@ class FrameMaker(nn.Module):
         names = self.layout.skeleton.coordinate_names
         index = [i for i, name in enumerate(names) if name not in ("pelvis_tx", "pelvis_ty", "pelvis_tz")]
         constrained = coordinates[:, index][:, self.layout.constrained]
-        center = (frames.position[:, self.bodies[0]] - origin) @ turn
+        center = ((frames.position[:, self.bodies[0]] - origin)[:, None] @ turn)[:, 0]
         pose = Pose(rotations, constrained, scales, center)
         angles = self.layout.join(rotations_to_free_angles(rotations, self.layout.skeleton), constrained)
         return Targets(pose, angles, (keypoints - origin[:, None]) @ turn, coordinates, frame)

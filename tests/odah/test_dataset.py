@@ -1,0 +1,146 @@
+"""Batches: truth in the canonical frame, mirroring, and what decides the random numbers."""
+
+import numpy as np
+import pytest
+import torch
+from figures import KINEMATICS, SKELETON, random_coordinates, write_shard
+
+from odah.augment import Augmentation, mirror_cameras, mirror_coordinates, mirror_indices
+from odah.dataset import FrameMaker, ShardSet, epoch_batches, find_shards, ordered_batches
+from pose2sim_biokin.errors import BiokinError
+from pose2sim_biokin.network.heads import AngleLayout
+from pose2sim_biokin.network.points import project
+from pose2sim_biokin.skeleton.angles import angles_to_coordinates
+from pose2sim_biokin.skeleton.rotations import ground_to_world
+
+LAYOUT = AngleLayout(SKELETON)
+STILL = {"crop": 0.0, "mask": 0.0, "light": 0.0, "blur": 0.0, "noise": 0.0, "camera": 0.0}
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cache")
+    write_shard(folder / "shard-00000", 12, 64, seed=1)
+    write_shard(folder / "shard-00001", 8, 64, seed=2)
+    return ShardSet(find_shards([folder]))
+
+
+def batch_of(shards, augmentation=None, seed=0):
+    maker = FrameMaker(LAYOUT, 64, augmentation)
+    return maker(shards.rows(np.arange(len(shards))), np.random.default_rng(seed))
+
+
+def share_on_person(batch, truth):
+    """Share of joint centres that project on the mask: the figure is drawn along them."""
+    pixels = project(ground_to_world(truth.keypoints[:, :22]), batch.K, batch.R, batch.t).round().long()
+    size = batch.masks.shape[-1]
+    inside = ((pixels >= 0) & (pixels < size)).all(-1)
+    pixels = pixels.clamp(0, size - 1)
+    index = pixels[..., 1] * size + pixels[..., 0]
+    return (batch.masks.flatten(2).gather(2, index) * inside).mean().item()
+
+
+def test_rows_come_in_the_order_asked(shards):
+    raw = shards.rows(np.array([13, 2, 19, 0]))
+    whole = shards.column("coordinates")
+    np.testing.assert_array_equal(raw.coordinates, whole[[13, 2, 19, 0]])
+    assert len(shards) == 20
+
+
+def test_no_shards_and_broken_shard(tmp_path):
+    with pytest.raises(BiokinError, match="odah generate"):
+        find_shards([tmp_path])
+    write_shard(tmp_path / "s", 3, 16)
+    np.save(tmp_path / "s" / "clip.npy", np.zeros(2))
+    with pytest.raises(BiokinError, match="different length"):
+        ShardSet([tmp_path / "s"])
+
+
+def test_truth_projects_on_the_person(shards):
+    assert share_on_person(*batch_of(shards)) > 0.99
+
+
+def test_truth_is_upright_and_consistent(shards):
+    batch, truth = batch_of(shards)
+    # FK of the canonical angles, put at the canonical pelvis, gives the canonical keypoints.
+    coordinates = angles_to_coordinates(truth.angles, SKELETON)
+    frames = KINEMATICS(coordinates, truth.pose.scales)
+    found = KINEMATICS.keypoints(frames, truth.pose.scales)
+    found = found - frames.position[:, :1] + truth.pose.pelvis[:, None]
+    torch.testing.assert_close(found, truth.keypoints[:, :44], atol=1e-4, rtol=0)
+    torch.testing.assert_close(frames.rotation[:, 0], truth.pose.rotations[:, 0], atol=1e-4, rtol=0)
+    # The first view looks along the canonical X axis; the hull's centre is the origin.
+    forward = batch.R[:, 0, 2]
+    assert forward[:, 1].abs().max() < 1e-5 and (forward[:, 0] > 0.8).all()
+    assert batch.points.mean(1).abs().max() < 1e-5
+
+
+def test_mirrored_coordinates_are_the_mirror_image():
+    q = random_coordinates(50, np.random.default_rng(3), spread=0.5)
+    scales = torch.from_numpy(np.random.default_rng(4).uniform(0.8, 1.2, (50, 22, 3))).float()
+    sides = mirror_indices(SKELETON.body_names)
+    a = KINEMATICS(torch.from_numpy(q), scales)
+    b = KINEMATICS(torch.from_numpy(mirror_coordinates(q, SKELETON)), scales[:, sides])
+    flip = torch.tensor([1.0, 1, -1])
+    joints = KINEMATICS.joint_centers(a, scales)[:, sides] * flip
+    torch.testing.assert_close(KINEMATICS.joint_centers(b, scales[:, sides]), joints, atol=2e-5, rtol=0)
+    turned = flip[:, None] * a.rotation[:, sides] * flip
+    torch.testing.assert_close(b.rotation, turned, atol=2e-5, rtol=0)
+
+
+def test_mirrored_camera_sees_the_flipped_picture(shards):
+    raw = shards.rows(np.arange(4))
+    K, R, t = mirror_cameras(raw.K, raw.R, raw.t, 64)
+    points = np.random.default_rng(0).normal(0, 0.5, (4, 5, 3)).astype(np.float32)
+    args = [torch.from_numpy(x) for x in (points, raw.K, raw.R, raw.t)]
+    there = project(*args)
+    flipped = (points * np.array([-1, 1, 1])).astype(np.float32)
+    mirrored = project(*(torch.from_numpy(x) for x in (flipped, K, R, t)))
+    torch.testing.assert_close(mirrored[..., 0], 63 - there[..., 0], atol=1e-3, rtol=0)
+    torch.testing.assert_close(mirrored[..., 1], there[..., 1], atol=1e-3, rtol=0)
+    np.testing.assert_allclose(np.linalg.det(R), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "change", [{"mirror": 1.0, "swap": 0.0}, {"mirror": 0.0, "swap": 1.0}, {"mirror": 1.0, "swap": 1.0}]
+)
+def test_varied_truth_still_projects_on_the_person(shards, change):
+    batch, truth = batch_of(shards, Augmentation(SKELETON, **(STILL | change)))
+    assert share_on_person(batch, truth) > 0.99
+    assert (batch.R[:, 0, 2, 0] > 0.8).all()  # the first view again looks along X
+
+
+def test_moved_crop_keeps_the_cameras_right(shards):
+    batch, truth = batch_of(
+        shards, Augmentation(SKELETON, **(STILL | {"crop": 1.0, "mirror": 0.0, "swap": 0.0}))
+    )
+    assert share_on_person(batch, truth) > 0.97
+
+
+def test_everything_at_once_is_finite_and_repeats(shards):
+    augmentation = Augmentation(SKELETON, mask=1.0, blur=1.0)
+    one, first = batch_of(shards, augmentation, seed=5)
+    two, _ = batch_of(shards, augmentation, seed=5)
+    three, _ = batch_of(shards, augmentation, seed=6)
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    assert not torch.equal(one.images, three.images)
+    assert all(torch.isfinite(part).all() for part in one) and torch.isfinite(first.keypoints).all()
+
+
+def test_an_epoch_can_be_entered_anywhere(shards):
+    maker = FrameMaker(LAYOUT, 16, Augmentation(SKELETON))
+    whole = [b.images for b, _ in epoch_batches(shards, maker, 4, seed=3, epoch=2)]
+    rest = [b.images for b, _ in epoch_batches(shards, maker, 4, seed=3, epoch=2, start=3)]
+    assert len(whole) == 5 and len(rest) == 2
+    assert all(torch.equal(a, b) for a, b in zip(whole[3:], rest, strict=True))
+    plain = FrameMaker(LAYOUT, 16)
+    parts = [[t.coordinates for _, t in epoch_batches(shards, plain, 4, 3, 2, 0, (i, 2))] for i in (0, 1)]
+    both = [t.coordinates for _, t in epoch_batches(shards, plain, 4, 3, 2)]
+    for a, b, c in zip(*parts, both, strict=True):
+        torch.testing.assert_close(torch.stack([a, b], 1).flatten(0, 1), c)
+
+
+def test_limited_validation_is_spread(shards):
+    maker = FrameMaker(LAYOUT, 16)
+    seen = torch.cat([t.coordinates for _, t in ordered_batches(shards, maker, 4, limit=5)])
+    np.testing.assert_allclose(seen, shards.column("coordinates")[[0, 5, 10, 14, 19]], rtol=1e-6)
