@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -197,14 +196,13 @@ class Stopwatch:
 
 @contextmanager
 def recorded_warnings() -> Iterator[list[str]]:
-    """The warnings that this thread logs meanwhile, each once; they go on to the log as well."""
+    """The warnings that are logged meanwhile, each once; they go on to the log as well."""
     texts: list[str] = []
-    thread = threading.get_ident()
 
     class Recorder(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             text = record.getMessage()
-            if record.thread == thread and text not in texts:
+            if text not in texts:
                 texts.append(text)
 
     recorder = Recorder(logging.WARNING)
