@@ -15,7 +15,8 @@ class FrameQuality:
         mask_found: (T, 2) bool, the person's mask was found in each view.
         interpolated: (T,) bool, the frame was filled in from its neighbours.
         hull_fill: (T,) share of candidate points that fell in both masks, 0..1.
-        hull_extent_m: (T, 3) size of the visual hull's points (95th minus 5th percentile) along world X, Y, Z.
+        hull_extent_m: (T, 3) size of the visual hull's points (95th minus 5th percentile) along world X, Y
+            and Z.
         overlap: (T, 2) share of the skeleton's keypoints that project inside the mask of each view; NaN
             where there is no mask.
         range_violation: (T,) largest excess of a coordinate over its range, radians.
