@@ -15,7 +15,7 @@ import numpy as np
 from odah.segmenter.backgrounds import Rng, add_object, background, noise, recolour
 from odah.segmenter.frames import CUT_OUT_ONLY_VIDEOS, Frame, clean_plate, plausible_cut_out
 
-POOL = 1000  # backgrounds drawn once each and kept (0.3 MB each at 320 pixels)
+POOL = 600  # backgrounds drawn once each and kept (0.3 MB each at 320 pixels)
 GREY = 114  # ultralytics pads with this value
 
 
@@ -145,7 +145,7 @@ class Composer:
         if scale < 0.75:
             fine = (max(2, round(sprite.shape[1] * scale)), max(2, round(sprite.shape[0] * scale)))
             sprite, scale = cv2.resize(sprite, fine, interpolation=cv2.INTER_AREA), 1.0
-        turn = np.deg2rad(rng.normal(0, 10 if rng.random() < 0.85 else 40))
+        turn = np.deg2rad(rng.normal(0, 16 if rng.random() < 0.85 else 45))  # cameras lean, people bend
         linear = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
         linear = linear @ np.array([[np.exp(rng.normal(0, 0.08)), rng.normal(0, 0.06)], [0, 1]])
         if rng.random() < 0.5:
