@@ -32,6 +32,7 @@ def main() -> None:
     os.environ.setdefault("YOLO_OFFLINE", "true")
     from ultralytics import YOLO
 
+    state = torch.load(options.run / "last.pt", map_location="cpu", weights_only=True)
     weights = (options.run / "segmenter.pt").read_bytes()
     target = options.output / "person_segmenter.pt"
     temporary = target.with_name("person_segmenter_new.pt")
@@ -40,7 +41,6 @@ def main() -> None:
     train, held_out = split_frames(read_frames(options.frames))
     table = measure(model, held_out, options.size, options.confidence)
     total = sum(row["frames"] for row in table.values())
-    state = torch.load(options.run / "last.pt", map_location="cpu", weights_only=True)
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
     )
