@@ -77,7 +77,12 @@ def window_rows(shards: ShardSet, window: int) -> np.ndarray:
 
 @torch.no_grad()
 def encode_windows(
-    encoder: FrameEncoder, shards: ShardSet, rows: np.ndarray, augmentation: Augmentation | None, seed: int
+    encoder: FrameEncoder,
+    shards: ShardSet,
+    rows: np.ndarray,
+    augmentation: Augmentation | None,
+    seed: int,
+    mixed: bool = False,
 ) -> Windows:
     """The encoder's poses of windows (W, T); sides and views are exchanged for whole windows, the rest
     by frame.
@@ -92,7 +97,8 @@ def encode_windows(
             variation = replace(augmentation, mirror=mirror, swap=swap)
         maker = FrameMaker(encoder.layout, encoder.preset.points.count, variation)
         batch, truth = maker(shards.rows(window), rng)
-        out = encoder(batch)
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            out = encoder(batch)
         turn, origin = ground_from_canonical_ground(truth.frame)
         local = None if out.local is None else out.local[:, : 2 * encoder.layout.bodies]
         results.append(
@@ -273,7 +279,9 @@ def main(arguments: list[str] | None = None) -> None:
         rows = rows[np.linspace(0, len(rows) - 1, min(options.windows, len(rows))).round().astype(int)]
     print(f"[refine] encoding {len(rows)} windows {settings.refine_passes} times", flush=True)
     train = [
-        encode_windows(network.encoder, data, rows, augmentation, settings.seed + i)
+        encode_windows(
+            network.encoder, data, rows, augmentation, settings.seed + i, settings.precision == "bf16-mixed"
+        )
         for i in range(settings.refine_passes)
     ]
     validation = encode_windows(network.encoder, held_out, window_rows(held_out, window), None, settings.seed)
