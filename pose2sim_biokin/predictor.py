@@ -39,7 +39,7 @@ from pose2sim_biokin.vision.canonical import canonical_frame, ground_from_canoni
 from pose2sim_biokin.vision.hull import hull_center, sample_hull_points
 
 Progress = Callable[[str, int, int], None]
-_STAGE = "joint angles"
+_STAGE = "Joint angles"
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Predictor:
             views: crops of side `image_size`, both with T rows.
             time: (T,) seconds, rising.
             max_gap_s: see above.
-            progress: called with ("joint angles", frames done, frames in all).
+            progress: called with ("Joint angles", frames done, frames in all).
 
         Returns:
             coordinates (T, nc) without jumps in the world's ground, one set of scales, and the quality.

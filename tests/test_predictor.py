@@ -173,7 +173,7 @@ def test_short_gaps_are_filled_long_ones_are_not(predictor, views):
 def test_progress_is_told(predictor, views):
     calls = []
     predictor.predict(views, np.arange(90) / 60, progress=lambda *a: calls.append(a))
-    assert calls[0] == ("joint angles", 0, 90) and calls[-1] == ("joint angles", 90, 90)
+    assert calls[0] == ("Joint angles", 0, 90) and calls[-1] == ("Joint angles", 90, 90)
 
 
 def test_never_seen(predictor, views):
