@@ -46,6 +46,17 @@ def read_sprites(folder: Path) -> list[np.ndarray]:
     return [s for s in sprites if s is not None and s.ndim == 3 and s.shape[2] == 4]
 
 
+def read_photographs(folder: Path, longest: int = 640) -> list[np.ndarray]:
+    """The pictures of a folder and its subfolders, (h, w, 3) uint8 BGR, made smaller; sorted by path."""
+    pictures = []
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png")):
+        picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if picture is not None:
+            scale = min(1.0, longest / max(picture.shape[:2]))
+            pictures.append(cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
+    return pictures
+
+
 def plates_of(frames: list[Frame]) -> list[np.ndarray]:
     """One empty background picture a video (the cameras stand still)."""
     by_video: dict[str, list[Frame]] = {}
@@ -66,6 +77,7 @@ class Composer:
         self,
         frames: list[Frame],
         rendered: list[np.ndarray] | None = None,
+        photographs: list[np.ndarray] | None = None,
         *,
         size: int = 320,
         rendered_share: float = 0.6,
@@ -77,7 +89,7 @@ class Composer:
         self.rendered_share = rendered_share if self.rendered else 0.0
         self.frames = [f for f in frames if f.video not in CUT_OUT_ONLY_VIDEOS]
         self.frame_share = frame_share if self.frames else 0.0
-        self.pictures = plates_of(frames) if frames else []
+        self.pictures = (plates_of(frames) if frames else []) + (photographs or [])
         self._backgrounds: dict[int, np.ndarray] = {}
 
     def sample(self, seed: int) -> Sample:

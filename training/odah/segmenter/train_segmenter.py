@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from odah.segmenter.backgrounds import recolour
-from odah.segmenter.composites import Composer, Sample, read_sprites
+from odah.segmenter.composites import Composer, Sample, read_photographs, read_sprites
 from odah.segmenter.frames import read_frames, split_frames
 
 REPLAYED = 300  # samples kept to be used again
@@ -33,13 +33,17 @@ FINAL_RATE = 0.02  # of the peak learning rate
 class Samples(torch.utils.data.IterableDataset):
     """Endless samples; sprites that appear in the folder later are taken in when they do."""
 
-    def __init__(self, frames: Path, sprites: Path | None, size: int, first_seed: int):
+    def __init__(
+        self, frames: Path, sprites: Path | None, size: int, first_seed: int, photographs: Path | None = None
+    ):
         self.frames, self.sprites, self.size, self.first_seed = frames, sprites, size, first_seed
+        self.photographs = photographs
 
     def __iter__(self):
         cv2.setNumThreads(1)
         torch.set_num_threads(1)
         train, _ = split_frames(read_frames(self.frames))
+        photographs = read_photographs(self.photographs) if self.photographs else []
         known, composer, seed = -1, None, self.first_seed
         recent: deque[Sample] = deque()
         while True:
@@ -48,9 +52,8 @@ class Samples(torch.utils.data.IterableDataset):
                 if count != known:
                     known = count
                     kept = composer._backgrounds if composer else {}
-                    composer = Composer(
-                        train, read_sprites(self.sprites) if self.sprites else [], size=self.size
-                    )
+                    rendered = read_sprites(self.sprites) if self.sprites else []
+                    composer = Composer(train, rendered, photographs, size=self.size)
                     composer._backgrounds = kept
             fresh = composer.sample(seed)
             yield fresh
@@ -147,8 +150,16 @@ def train(options: argparse.Namespace) -> None:
         optimiser.load_state_dict(state["optimiser"])
         step, seconds, seen = state["step"], state["seconds"], state["seen"]
         print(f"resumed at step {step}, {seconds / 60:.1f} min", flush=True)
+    elif options.initial:
+        known = torch.load(options.initial, map_location="cpu", weights_only=False)["model"].float().state_dict()
+        model.load_state_dict(known)
+        average.load_state_dict(known)
     samples = Samples(
-        options.frames, options.sprites, options.size, first_seed=seen + 1_000_003 * options.seed
+        options.frames,
+        options.sprites,
+        options.size,
+        first_seed=seen + 1_000_003 * options.seed,
+        photographs=options.photographs,
     )
     loader = torch.utils.data.DataLoader(
         samples,
@@ -174,7 +185,7 @@ def train(options: argparse.Namespace) -> None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
         optimiser.step()
         step, seen = step + 1, seen + options.batch
-        keep = 0.998 * (1 - math.exp(-step / 300))
+        keep = 0.999 * (1 - math.exp(-step / 300))
         with torch.no_grad():
             for mean, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
                 if mean.is_floating_point():
@@ -206,6 +217,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=Path, required=True, help="folder with images/*.jpg and masks/*.png")
     parser.add_argument("--sprites", type=Path, help="folder of rendered people (four-channel PNG)")
+    parser.add_argument("--photographs", type=Path, help="folder of pictures without people, for backgrounds")
+    parser.add_argument("--initial", type=Path, help="weights of an earlier training to start from")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument(
         "--minutes", type=float, default=75, help="wall time of the schedule, resumed runs included"
