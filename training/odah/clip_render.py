@@ -25,7 +25,7 @@ _CROP_STRIDE = 4  # a quarter of the vertices bounds the person to within a pixe
 
 @dataclass(frozen=True)
 class RenderedClip:
-    """Arrays of one clip, n frames; see `odah.generate` for their meaning."""
+    """Arrays of one clip, n frames; see `odah.crops` for their meaning."""
 
     rgb: np.ndarray
     mask: np.ndarray

@@ -71,7 +71,7 @@ def window_rows(shards: ShardSet, window: int) -> np.ndarray:
             rows += [np.arange(s, s + window) for s in range(first, i - window + 1, window)]
             first = i
     if not rows:
-        raise BiokinError(f"No clip has {window} consecutive frames: run `odah generate --dense`.")
+        raise BiokinError(f"No clip has {window} consecutive frames: run `odah crops --dense`.")
     return np.stack(rows)
 
 

@@ -1,8 +1,8 @@
 """Render a cache of synthetic training pairs.
 
-    python -m odah.generate --output DIR --split train --subjects 600 --clips 2250 --frames-per-clip 16 \
+    python -m odah.crops --output DIR --split train --subjects 600 --clips 2250 --frames-per-clip 16 \
         --motions motions.npz --workers 2
-    python -m odah.generate --output DIR --split val --subjects 40 --clips 40 --frames-per-clip 64 --dense ...
+    python -m odah.crops --output DIR --split val --subjects 40 --clips 40 --frames-per-clip 64 --dense ...
 
 A cache is a folder of shards. A shard is a folder of arrays, n frames of several whole clips in a row:
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from odah.generate import Settings, generate, shard_clips, subject_seed
+from odah.crops import Settings, generate, shard_clips, subject_seed
 from odah.motions.sampler import HELD_OUT_ACTIONS
 from odah.scenes.cameras import two_cameras
 from pose2sim_biokin.errors import BiokinError
