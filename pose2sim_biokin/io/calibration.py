@@ -49,13 +49,11 @@ def find_calibration(folder: Path | str, levels: int = 2) -> Path:
     if empty:
         raise BiokinError(
             f"{empty[0]}: no calibration file (*.toml) in this folder. Run Pose2Sim.calibration() to "
-            "convert or "
-            "calculate one first."
+            "convert or calculate one first."
         )
     raise BiokinError(
         f"{folder}: no calibration folder here or above. Expected a folder whose name holds 'calib', with "
-        "the *.toml "
-        "that Pose2Sim.calibration() writes."
+        "the *.toml that Pose2Sim.calibration() writes."
     )
 
 
@@ -100,8 +98,9 @@ def read_calibration(path: Path | str) -> list[Camera]:
 
 
 def write_calibration(path: Path | str, cameras: list[Camera]) -> None:
-    """Writes cameras as Pose2Sim's calibration file (UTF-8); :func:`read_calibration` gives the same "
-    "cameras back."""
+    """Writes cameras as Pose2Sim's calibration file (UTF-8); :func:`read_calibration` gives the same
+    cameras back.
+    """
     lines = []
     for camera in cameras:
         rotation = cv2.Rodrigues(camera.R)[0].ravel()
@@ -145,15 +144,13 @@ def match_video_size(camera: Camera, width: int, height: int, video: Path | str)
     if abs(camera.width - height) < _BLOCK_PX and abs(camera.height - width) < _BLOCK_PX:
         raise BiokinError(
             f"{found} Width and height are swapped: the camera or phone was turned between calibration and "
-            "recording, "
-            "or the video carries a rotation flag. Calibrate and record in the same orientation."
+            "recording, or the video carries a rotation flag. Calibrate and record in the same orientation."
         )
     if abs(camera.width / camera.height - width / height) < 0.01 * width / height:
         raise BiokinError(f"{found} Scale matrix and size of the calibration by {width / camera.width:.4g}.")
     raise BiokinError(
         f"{found} Check that videos and cameras are in the same (alphabetical) order, and that the "
-        "calibration was made "
-        "with these camera settings."
+        "calibration was made with these camera settings."
     )
 
 
@@ -216,8 +213,7 @@ def _check_positions(path: Path, cameras: list[Camera]) -> None:
     if widest < 1e-3:
         raise BiokinError(
             f"{path}: all cameras are in the same place: only the lenses were calibrated. Calculate the "
-            "extrinsic "
-            "parameters with Pose2Sim.calibration()."
+            "extrinsic parameters with Pose2Sim.calibration()."
         )
     if widest > _WIDEST_SETUP_M:
         unit, factor = (
@@ -226,8 +222,7 @@ def _check_positions(path: Path, cameras: list[Camera]) -> None:
         what = "Divide them by 1000." if factor else "Convert them to metres."
         raise BiokinError(
             f"{path}: the cameras are up to {widest:.0f} m apart: the translations are evidently in {unit}, "
-            "expected "
-            f"metres. {what}"
+            f"expected metres. {what}"
         )
 
 

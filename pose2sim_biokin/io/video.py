@@ -97,8 +97,7 @@ class VideoReader:
             if frame.shape[:2] != size:
                 raise BiokinError(
                     f"{self.path}: frame {index} is {frame.shape[1]}x{frame.shape[0]} pixels, the first one "
-                    "is "
-                    f"{size[1]}x{size[0]}. All frames of a camera must have one size."
+                    f"is {size[1]}x{size[0]}. All frames of a camera must have one size."
                 )
             yield index, frame
 
@@ -109,9 +108,8 @@ class VideoReader:
                 raise ValueError(f"frame indexes must rise, found {index} after {previous}")
             if index >= self.info.frame_count:
                 raise BiokinError(
-                    f"{self.path}: frame {index} was asked for, but there are only {self.info.frame_count} "
-                    "frames "
-                    f"(0 to {self.info.frame_count - 1}). Check frame_range and the synchronisation offsets."
+                    f"{self.path}: frame {index} was asked for, but the video has only frames 0 to "
+                    f"{self.info.frame_count - 1}. Check frame_range and the synchronisation offsets."
                 )
             previous = index
             yield index
@@ -285,8 +283,7 @@ def _open(path: Path) -> cv2.VideoCapture:
 def _unreadable(path: Path) -> BiokinError:
     return BiokinError(
         f"{path}: not a single frame can be read: the video is truncated, damaged or of an unknown kind. "
-        "Copy it from the "
-        "camera again, or convert it to mp4 (H.264)."
+        "Copy it from the camera again, or convert it to mp4 (H.264)."
     )
 
 

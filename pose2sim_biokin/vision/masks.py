@@ -98,8 +98,8 @@ class PersonTracker:
     """Follows the people of one view from frame to frame by the overlap of their boxes.
 
     Tracks are cautious: where two people cross and identities become uncertain they end and new ones start;
-        what
-    belongs together is then decided by geometry over both views (:mod:`pose2sim_biokin.vision.subject`).
+    what belongs together is then decided by geometry over both views
+    (:mod:`pose2sim_biokin.vision.subject`).
     """
 
     def __init__(self, max_gap: int = 15) -> None:

@@ -1,11 +1,10 @@
 """Who is the subject: the same person in two views, found by geometry and followed through the recording.
 
 Two silhouettes of one body touch the same planes through the two optical centres: turned about the baseline,
-    both
-reach from the same lowest to the same highest angle, whatever the body's shape and pose (epipolar tangency).
-Pairs of masks that do, and whose centre rays meet in front of both cameras, are one person; a bystander seen
-in one view only is never paired. Pairs are linked over time where the distance can be walked, and the person
-who is largest and most present is the subject.
+both reach from the same lowest to the same highest angle, whatever the body's shape and pose (epipolar
+tangency). Pairs of masks that do, and whose centre rays meet in front of both cameras, are one person; a
+bystander seen in one view only is never paired. Pairs are linked over time where the distance can be walked,
+and the person who is largest and most present is the subject.
 """
 
 from __future__ import annotations
@@ -32,8 +31,9 @@ _SAME_HEIGHT = 1.6
 
 @dataclass(frozen=True, eq=False)
 class Sighting:
-    """One person in one frame, seen in both views: indexes of the masks, agreement 0..1 and where (3,) in "
-    "metres."""
+    """One person in one frame, seen in both views: indexes of the masks, agreement 0..1 and where (3,) in
+    metres.
+    """
 
     frame: int
     first: int
@@ -199,8 +199,9 @@ class PairGeometry:
         return max(0.0, common / (max(high0, high1) - min(low0, low1))), position
 
     def _range(self, outline: np.ndarray, center: np.ndarray) -> tuple[float, float] | None:
-        """Lowest and highest angle about the baseline of an outline's rays; None if the baseline runs "
-        "through it."""
+        """Lowest and highest angle about the baseline of an outline's rays; None if the baseline runs
+        through it.
+        """
         middle = np.arctan2(center @ self.up, center @ self.across)
         angles = np.arctan2(outline @ self.up, outline @ self.across) - middle
         angles = (angles + np.pi) % (2 * np.pi) - np.pi
@@ -328,8 +329,7 @@ def _join(people: list[_Person], fps: float) -> _Person:
     """The first (best) person, with the pieces of other people that are the same person after a gap.
 
     A piece counts if it can be reached in time and was never seen beside the subject: neither itself, nor
-        another
-    piece that shares one of its tracks.
+    another piece that shares one of its tracks.
     """
     subject, rest = people[0], people[1:]
     beside = [p for p in rest if p.frames & subject.frames]

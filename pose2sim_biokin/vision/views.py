@@ -25,16 +25,16 @@ def viewing_angle(first: Camera, second: Camera) -> float:
 
 
 def viewing_angle_warning(first: Camera, second: Camera) -> str | None:
-    """What to tell the user about two cameras that see the person from nearly the same or from opposite "
-    "sides."""
+    """What to tell the user about two cameras that see the person from nearly the same or from opposite
+    sides.
+    """
     angle = viewing_angle(first, second)
     if 30 <= angle <= 150:
         return None
     how = "nearly opposite" if angle > 150 else "nearly the same"
     return (
         f"cameras {first.name!r} and {second.name!r} look in {how} directions ({angle:.0f} degrees apart): "
-        "depth is "
-        "poorly determined. Pairs near 90 degrees work best; choose one with [biokin] views."
+        "depth is poorly determined. Pairs near 90 degrees work best; choose one with [biokin] views."
     )
 
 

@@ -80,8 +80,9 @@ def test_epipolar_agreement_does_not_mind_rolled_cameras():
 
 
 def test_a_bystander_in_one_view_is_never_taken():
-    """A bystander close to one camera, larger there than the subject, present when the subject is absent "
-    "too."""
+    """A bystander close to one camera, larger there than the subject, present when the subject is absent
+    too.
+    """
 
     def scene(frame):
         people = {"near": (2.4, -1.6, 1.0, (0,))}
@@ -136,8 +137,9 @@ def test_people_who_cross_are_kept_apart():
 
 
 def test_a_bystander_who_fits_for_a_while_is_told_by_when_they_were_seen_together():
-    """View 0 misses the subject at first and later on, while a bystander stands where the geometry allows "
-    "it."""
+    """View 0 misses the subject at first and later on, while a bystander stands where the geometry allows
+    it.
+    """
 
     def scene(frame):
         missed = frame < 4 or 20 <= frame < 24

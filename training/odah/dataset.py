@@ -1,11 +1,9 @@
 """Cached pairs of views to batches of the network: random masks, light, mirroring and points every epoch.
 
 A *shard* is a folder of .npy files that `odah crops` writes (n pairs): rgb (n, 2, S, S, 3) uint8 with zero
-background, mask (n, 2, S, S) uint8, K (n, 2, 3, 3), R (n, 2, 3, 3), t (n, 2, 3) of the crop cameras in
-a Z-up world,
-coordinates (n, 39) in that world's OpenSim ground, scales (n, 22, 3), subject, motion, clip, frame
-(n,), and a
-manifest.json, written last.
+background, mask (n, 2, S, S) uint8, K (n, 2, 3, 3), R (n, 2, 3, 3), t (n, 2, 3) of the crop cameras in a
+Z-up world, coordinates (n, 39) in that world's OpenSim ground, scales (n, 22, 3), subject, motion, clip,
+frame (n,), and a manifest.json, written last.
 """
 
 from __future__ import annotations

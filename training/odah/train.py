@@ -1,9 +1,7 @@
-"""Train the frame encoder on cached pairs: ``python -m odah.train --train DIR --validation DIR
---output DIR``.
+"""Train the frame encoder on cached pairs: ``odah train --train DIR --validation DIR --output DIR``.
 
-A run is told how many hours it has. It goes on exactly where its last checkpoint was written: weights,
-their average,
-optimiser, random state, place in the epoch.
+A run is told how many hours it has. It goes on exactly where its last checkpoint was written: weights, their
+average, optimiser, random state, place in the epoch.
 """
 
 from __future__ import annotations
