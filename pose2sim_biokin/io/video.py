@@ -151,10 +151,18 @@ class VideoWriter:
 
     Frames are BGR uint8 (H, W, 3), all of ``size`` (width, height); odd sizes lose their last row or column,
     which H.264 cannot hold. Use it as a context manager: on an error the half-written file is removed.
+
+    Args:
+        path: the file.  fps: frames a second.  size: width and height.
+        crf: quality of H.264, 0 (without loss; OpenCV reads it, browsers do not) to 51 (worst).
+        threads: of the encoder; 0 for as many as it likes. The bytes written depend on it.
     """
 
-    def __init__(self, path: Path | str, fps: float, size: tuple[int, int]) -> None:
+    def __init__(
+        self, path: Path | str, fps: float, size: tuple[int, int], crf: int = 23, threads: int = 0
+    ) -> None:
         self.path = Path(path)
+        self._crf, self._threads = crf, threads
         self.size = (size[0] // 2 * 2, size[1] // 2 * 2)
         self._stream = self._container = self._opencv = None
         try:
@@ -183,7 +191,8 @@ class VideoWriter:
         self._stream = self._container.add_stream("libx264", rate=rate)
         self._stream.width, self._stream.height = self.size
         self._stream.pix_fmt = "yuv420p"
-        self._stream.options = {"crf": "23", "preset": "veryfast"}
+        self._stream.options = {"crf": str(self._crf), "preset": "veryfast"}
+        self._stream.codec_context.thread_count = self._threads
         return True
 
     def write(self, frame: np.ndarray) -> None:
