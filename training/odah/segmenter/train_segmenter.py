@@ -2,7 +2,8 @@
 
 The network and its loss are ultralytics' YOLO11n-seg with one class; the loop is written out here so that it
 never goes online, fits its learning-rate schedule to a number of minutes, and goes on where it stopped.
-Samples are composed on the fly in one worker process. bfloat16 autocast on CPUs that have it halves the time.
+Samples are composed on the fly in a worker process. bfloat16 autocast on CPUs that have it halves the time;
+``--processes`` share each batch.
 """
 
 from __future__ import annotations
@@ -132,6 +133,15 @@ def to_float(value):
 
 def train(options: argparse.Namespace) -> None:
     """The whole training; returns when the minutes are used up."""
+    from lightning.fabric import Fabric
+
+    fabric = Fabric(
+        accelerator="cpu",
+        devices=options.processes,
+        strategy="ddp" if options.processes > 1 else "auto",
+        precision="32-true",
+    )
+    fabric.launch()
     torch.manual_seed(0)
     output = options.output
     output.mkdir(parents=True, exist_ok=True)
@@ -151,19 +161,20 @@ def train(options: argparse.Namespace) -> None:
         step, seconds, seen = state["step"], state["seconds"], state["seen"]
         print(f"resumed at step {step}, {seconds / 60:.1f} min", flush=True)
     elif options.initial:
-        known = torch.load(options.initial, map_location="cpu", weights_only=False)["model"].float().state_dict()
-        model.load_state_dict(known)
-        average.load_state_dict(known)
+        earlier = torch.load(options.initial, map_location="cpu", weights_only=False)["model"].float()
+        model.load_state_dict(earlier.state_dict())
+        average.load_state_dict(earlier.state_dict())
+    network, optimiser = fabric.setup(model, optimiser)
     samples = Samples(
         options.frames,
         options.sprites,
         options.size,
-        first_seed=seen + 1_000_003 * options.seed,
+        first_seed=seen + 1_000_003 * (options.seed + fabric.global_rank),
         photographs=options.photographs,
     )
     loader = torch.utils.data.DataLoader(
         samples,
-        batch_size=options.batch,
+        batch_size=options.batch // options.processes,
         collate_fn=partial(collate, mask_stride=options.mask_stride),
         num_workers=1,
         prefetch_factor=4,
@@ -178,10 +189,11 @@ def train(options: argparse.Namespace) -> None:
             group["lr"] = options.rate * rate * min(1, (step + 1) / WARM_UP_STEPS)
         images = batch["img"].to(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=options.bfloat16):
-            predictions = model(images)
+            predictions = network(images)
         loss, parts = model.loss(batch, to_float(predictions))
         optimiser.zero_grad(set_to_none=True)
-        (loss.sum() / options.batch).backward()
+        # of a process's share of the batch; the processes' gradients are averaged
+        fabric.backward(loss.sum() * options.processes / options.batch)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
         optimiser.step()
         step, seen = step + 1, seen + options.batch
@@ -193,16 +205,17 @@ def train(options: argparse.Namespace) -> None:
                 else:
                     mean.copy_(value)
         now = time.monotonic()
-        seconds, clock = seconds + now - clock, now
+        # of the first process: all stop at the same step
+        seconds, clock = fabric.broadcast(seconds + now - clock), now
         sums += [float(parts[k]) for k in ("box_loss", "seg_loss", "cls_loss", "dfl_loss")]
         done = seconds >= min(budget, 60 * (options.until or options.minutes))
-        if step % 50 == 0 or done:
+        if fabric.is_global_zero and (step % 50 == 0 or done):
             means = sums / (step % 50 or 50)
             record = {"step": step, "seen": seen, "minutes": round(seconds / 60, 2)}
             record |= dict(zip(("box", "seg", "cls", "dfl"), means.round(4).tolist(), strict=True))
             print(json.dumps(record), flush=True)
             sums[:] = 0
-        if step % options.save_every == 0 or done:
+        if fabric.is_global_zero and (step % options.save_every == 0 or done):
             state = {"model": model.state_dict(), "average": average.state_dict(), "step": step}
             state |= {"optimiser": optimiser.state_dict(), "seconds": seconds, "seen": seen}
             torch.save(state, last.with_suffix(".tmp"))
@@ -227,6 +240,7 @@ def main() -> None:
     parser.add_argument("--architecture", default="yolo11n-seg.yaml")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--processes", type=int, default=1, help="that share each batch")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--mask-stride", type=int, choices=(2, 4), default=4, help="2: finer masks, slower")
     parser.add_argument("--seed", type=int, default=0)
