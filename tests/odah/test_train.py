@@ -14,9 +14,9 @@ from odah.evaluate import evaluate_frames, evaluate_windows, report
 from odah.export import export_run
 from odah.metrics import Errors, procrustes_error, rotation_degrees, wrapped_degrees
 from odah.refine import main as refine_main
-from odah.refine import window_rows
 from odah.settings import read_settings
 from odah.train import Trainer, learning_rate
+from odah.windows import window_rows
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.checkpoint import load_checkpoint
 from pose2sim_biokin.network.heads import AngleLayout, Pose
@@ -122,7 +122,7 @@ def test_refinement_export_evaluation(cache, tmp_path):
         ]
     )
     record = json.loads((run / "refinement.json").read_text("utf-8"))
-    assert record["after"]["constrained_deg"] < record["before"]["constrained_deg"] + 1e-6
+    assert record["refined"]["constrained_deg"] < record["encoder"]["constrained_deg"] + 1e-6
     output = tmp_path / "tiny.pt"
     export_run(run, output, config, {"data": "stick figures"}, None)
     loaded = load_checkpoint(output)

@@ -16,7 +16,7 @@ import torch
 
 from odah.dataset import FrameMaker, ShardSet, find_shards, ordered_batches
 from odah.metrics import Errors, mean_pose_baseline
-from odah.refine import window_rows
+from odah.windows import window_rows
 from pose2sim_biokin.network.checkpoint import load_checkpoint
 from pose2sim_biokin.network.heads import Pose
 from pose2sim_biokin.predictor import Predictor, ViewCrops

@@ -1,5 +1,6 @@
 """From runs to a checkpoint for the package: ``python -m odah.export --run DIR --output
-pose2sim_biokin/data/fast.pt``.
+pose2sim_biokin/data/fast.pt``, or ``--weights FILE --refinement DIR`` to put a refinement behind exported
+weights.
 """
 
 from __future__ import annotations
@@ -12,9 +13,25 @@ from pathlib import Path
 import torch
 
 from odah.settings import read_settings
+from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.biokin import BiokinNetwork
-from pose2sim_biokin.network.checkpoint import save_checkpoint
+from pose2sim_biokin.network.checkpoint import load_checkpoint, save_checkpoint
+from pose2sim_biokin.network.presets import RefinementSize
 from pose2sim_biokin.skeleton import load_skeleton
+
+
+def read_refinement(folder: Path) -> tuple[RefinementSize, dict, dict] | None:
+    """Size, weights and record of the refinement that `odah.refine` wrote, or None where there is none, or
+    where it was no better than the encoder alone.
+    """
+    path = folder / "refiner.pt"
+    if not path.is_file():
+        return None
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if not content["state"]:
+        return None
+    size = RefinementSize(**content["size"])
+    return size, content["state"], json.loads((folder / "refinement.json").read_text(encoding="utf-8"))
 
 
 def export_run(
@@ -23,13 +40,12 @@ def export_run(
     """Write the averaged weights of a run, with the refinement if there is one; returns the SHA-256."""
     settings = read_settings(config)
     state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
-    refiner = run / "refiner.pt"
-    refinement = torch.load(refiner, weights_only=True) if refiner.is_file() else {}
-    preset = settings.preset if refinement else replace(settings.preset, refinement=None)
+    refinement = read_refinement(run)
+    preset = replace(settings.preset, refinement=refinement and refinement[0])
     network = BiokinNetwork(preset, load_skeleton())
     network.encoder.load_state_dict(state["average"])
     if refinement:
-        network.refiner.load_state_dict(refinement)
+        network.refiner.load_state_dict(refinement[1])
     record = {
         "training": {
             "steps": state["place"][0],
@@ -40,26 +56,65 @@ def export_run(
             "seed": settings.seed,
             **notes,
         },
-        "refinement": json.loads((run / "refinement.json").read_text("utf-8")) if refinement else None,
+        "refinement": refinement and refinement[2],
         "measured": measured,
     }
     return save_checkpoint(network, output, record, half=half)
+
+
+def export_refined(
+    weights: str | Path, folder: Path, output: Path, notes: dict, measured: dict | None, half: bool = True
+) -> str:
+    """Write exported weights again, with the refinement of `folder` behind them; returns the SHA-256.
+
+    Args:
+        weights: checkpoint or "default"; its training record is kept.
+        folder: where `odah.refine` wrote.
+        notes: added to the refinement's record.
+        measured: replaces what was measured of the weights.
+
+    Raises:
+        BiokinError: there is no refinement in the folder, or it was no better than the encoder alone.
+    """
+    loaded = load_checkpoint(weights)
+    refinement = read_refinement(folder)
+    if refinement is None:
+        raise BiokinError(
+            f"{folder}: no refinement that was kept (refiner.pt): run `odah.refine --weights {weights} "
+            f"--output {folder}`, and see its refinement.json."
+        )
+    size, state, record = refinement
+    network = BiokinNetwork(replace(loaded.network.preset, refinement=size), loaded.network.skeleton)
+    network.encoder.load_state_dict(loaded.network.encoder.state_dict())
+    network.refiner.load_state_dict(state)
+    whole = {**loaded.record, "refinement": {**record, **notes}, "measured": measured}
+    return save_checkpoint(network, output, whole, half=half)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m odah.export", description=__doc__.splitlines()[0])
     parser.add_argument("--config", help="experiment file (TOML)")
-    parser.add_argument("--run", required=True, type=Path, help="folder of the run")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--run", type=Path, help="folder of the run")
+    source.add_argument("--weights", help='exported weights ("default": the package\'s), with --refinement')
+    parser.add_argument("--refinement", type=Path, help="folder that `odah.refine --weights` wrote to")
     parser.add_argument("--output", required=True, type=Path, help="the .pt file to write")
-    parser.add_argument("--notes", type=Path, help="JSON added to the record: data, commit, machine")
+    parser.add_argument(
+        "--notes", type=Path, help="JSON added to the record (with --weights: the refinement's): data, commit"
+    )
     parser.add_argument("--measured", type=Path, help="evaluation.json of `odah.evaluate`")
     options = parser.parse_args(arguments)
+    if (options.weights is None) != (options.refinement is None):
+        parser.error("--weights and --refinement go together")
     notes, measured = (
         json.loads(path.read_text(encoding="utf-8")) if path else None
         for path in (options.notes, options.measured)
     )
-    digest = export_run(options.run, options.output, options.config, notes or {}, measured)
+    if options.run is not None:
+        digest = export_run(options.run, options.output, options.config, notes or {}, measured)
+    else:
+        digest = export_refined(options.weights, options.refinement, options.output, notes or {}, measured)
     print(f"{options.output}: {options.output.stat().st_size / 1e6:.1f} MB, SHA-256 {digest}")
 
 

@@ -1,8 +1,9 @@
 """Train the temporal refinement behind a frozen encoder: ``python -m odah.refine --run DIR --train DIR
---output DIR``.
+--validation DIR``, or ``--weights FILE --output DIR`` for an encoder that has been exported.
 
-The encoder's poses over dense windows are worked out once, with the encoder's augmentation, and kept; the
-refinement then trains on them alone. It is kept only if it lowers the validation error.
+The encoder's poses over dense windows are worked out once, with the encoder's augmentation, and kept on disk;
+the refinement then trains on them alone. It is kept only if its validation error is lower than that of the
+encoder alone and that of a low-pass filter.
 """
 
 from __future__ import annotations
@@ -11,17 +12,16 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.signal import butter, filtfilt
 from torch import Tensor
 
 from odah.augment import Augmentation
-from odah.dataset import FrameMaker, ShardSet, find_shards
+from odah.dataset import ShardSet, find_shards
 from odah.losses import (
     LossWeights,
     constrained_loss,
@@ -32,87 +32,19 @@ from odah.losses import (
 )
 from odah.metrics import rotation_degrees, wrapped_degrees
 from odah.settings import TrainSettings, read_settings
-from odah.train import WeightAverage, save_atomically
+from odah.train import WeightAverage
+from odah.windows import Windows, encode_windows, join_windows, varied, window_rows
 from pose2sim_biokin.errors import BiokinError
-from pose2sim_biokin.network.biokin import BiokinNetwork, FrameEncoder, Refiner
+from pose2sim_biokin.io.atomic import OutputSet
+from pose2sim_biokin.network.biokin import BiokinNetwork, Refiner
+from pose2sim_biokin.network.checkpoint import load_checkpoint
 from pose2sim_biokin.network.heads import AngleLayout, Pose
-from pose2sim_biokin.network.sequence import refine_windows, turn_pose
+from pose2sim_biokin.network.presets import Preset, without_refinement
+from pose2sim_biokin.network.sequence import refine_windows
 from pose2sim_biokin.skeleton import load_skeleton
 from pose2sim_biokin.skeleton.angles import angles_to_coordinates, rotations_to_free_angles
 from pose2sim_biokin.skeleton.kinematics import ForwardKinematics
-from pose2sim_biokin.vision.canonical import ground_from_canonical_ground
-
-
-class Windows(NamedTuple):
-    """Windows of T frames: what the encoder said, and the truth; poses (W, T, ...) in the world's ground."""
-
-    pose: Pose
-    local: Tensor | None
-    headings: Tensor
-    truth: Pose
-
-    def select(self, index) -> Windows:
-        """Some windows."""
-        return _map(lambda tensor: tensor[index], self)
-
-
-def window_rows(shards: ShardSet, window: int) -> np.ndarray:
-    """(W, window) rows of consecutive frames of one clip; clips that are longer give several windows."""
-    clip, frame = shards.column("clip"), shards.column("frame")
-    shard = np.repeat(np.arange(len(shards.counts)), shards.counts)
-    rows, first = [], 0
-    for i in range(1, len(clip) + 1):
-        going = (
-            i < len(clip)
-            and (clip[i], shard[i]) == (clip[i - 1], shard[i - 1])
-            and frame[i] == frame[i - 1] + 1
-        )
-        if not going:
-            rows += [np.arange(s, s + window) for s in range(first, i - window + 1, window)]
-            first = i
-    if not rows:
-        raise BiokinError(f"No clip has {window} consecutive frames: run `odah crops --dense`.")
-    return np.stack(rows)
-
-
-@torch.no_grad()
-def encode_windows(
-    encoder: FrameEncoder,
-    shards: ShardSet,
-    rows: np.ndarray,
-    augmentation: Augmentation | None,
-    seed: int,
-    mixed: bool = False,
-) -> Windows:
-    """The encoder's poses of windows (W, T); sides and views are exchanged for whole windows, the rest
-    by frame.
-    """
-    rng = np.random.default_rng(seed)
-    encoder.eval()
-    results = []
-    for window in rows:
-        variation = augmentation
-        if augmentation is not None:
-            mirror, swap = (rng.random(2) < (augmentation.mirror, augmentation.swap)).astype(float)
-            variation = replace(augmentation, mirror=mirror, swap=swap)
-        maker = FrameMaker(encoder.layout, encoder.preset.points.count, variation)
-        batch, truth = maker(shards.rows(window), rng)
-        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-            out = encoder(batch)
-        turn, origin = ground_from_canonical_ground(truth.frame)
-        local = None if out.local is None else out.local[:, : 2 * encoder.layout.bodies]
-        results.append(
-            Windows(turn_pose(out.pose, turn, origin), local, turn, turn_pose(truth.pose, turn, origin))
-        )
-    return _stack(results)
-
-
-def turned(windows: Windows, rng: torch.Generator) -> Windows:
-    """The windows with random headings of the frame they are refined in, as if filmed from elsewhere."""
-    angle = torch.rand(len(windows.headings), 1, generator=rng) * 2 * math.pi
-    c, s, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
-    turn = torch.stack([c, zero, s, zero, zero + 1, zero, -s, zero, c], -1).unflatten(-1, (3, 3))
-    return windows._replace(headings=turn @ windows.headings)
+from pose2sim_biokin.skeleton.rotations import matrix_to_sixd, sixd_to_matrix
 
 
 def sequence_loss(
@@ -149,16 +81,16 @@ def sequence_loss(
     return loss + speed * 10 * (weights.constrained * change + weights.rotation * turning)
 
 
-def sequence_errors(pose: Pose, truth: Pose) -> dict[str, float]:
-    """Means over windows: degrees of the 17 angles and of the free joints, mm of the pelvis, jitter of
-    the angles.
+def sequence_errors(pose: Pose, truth: Pose, rate: float) -> dict[str, float]:
+    """Means over windows (W, T) of `rate` Hz: degrees of the 17 angles and of the free joints, mm of the
+    pelvis, scales, and the error of the angles' speed (their jitter).
     """
     errors = {
         "constrained_deg": wrapped_degrees(pose.constrained, truth.constrained).mean().item(),
         "rotation_deg": rotation_degrees(pose.rotations, truth.rotations).mean().item(),
         "scale": (pose.scales - truth.scales).abs().mean().item(),
         "angle_speed_error_deg_s": (
-            wrapped_degrees(_steps(pose.constrained), _steps(truth.constrained)).mean().item() * 60
+            wrapped_degrees(_steps(pose.constrained), _steps(truth.constrained)).mean().item() * rate
         ),
     }
     if pose.pelvis is not None:
@@ -166,45 +98,64 @@ def sequence_errors(pose: Pose, truth: Pose) -> dict[str, float]:
     return errors
 
 
+def low_pass(pose: Pose, rate: float, cutoff: float = 6.0, order: int = 4) -> Pose:
+    """Windows (W, T) through a Butterworth filter, forwards and backwards (the order is that of both passes):
+    what a refinement must beat. Rotations by their 6D vectors; scales are the mean over the window.
+    """
+    b, a = butter(order // 2, cutoff / (rate / 2))
+
+    def smooth(values: Tensor) -> Tensor:
+        return torch.from_numpy(filtfilt(b, a, values.numpy(), axis=1).astype(np.float32))
+
+    return Pose(
+        sixd_to_matrix(smooth(matrix_to_sixd(pose.rotations))),
+        smooth(pose.constrained),
+        pose.scales.mean(1, keepdim=True).expand_as(pose.scales),
+        None if pose.pelvis is None else smooth(pose.pelvis),
+    )
+
+
 def train_refiner(
     refiner: Refiner,
-    train: Sequence[Windows],
+    train: Windows,
     validation: Windows,
     settings: TrainSettings,
     minutes: float,
     log=print,
-) -> tuple[dict[str, Tensor], dict, dict]:
-    """Train on several encodings of the same windows; returns the best state, its errors, and the
-    encoder's.
-    """
+) -> tuple[dict[str, Tensor], dict]:
+    """Train for some minutes; returns the state with the lowest validation error, and steps and errors."""
     kinematics = ForwardKinematics(refiner.layout.skeleton)
     optimizer = torch.optim.AdamW(
         refiner.parameters(), lr=settings.refine_learning_rate, betas=settings.betas, weight_decay=0.05
     )
     average = WeightAverage(refiner, 0.99)
     rng = torch.Generator().manual_seed(settings.seed)
-    before = sequence_errors(validation.pose, validation.truth)
-    log(f"[refine] encoder alone: {before}")
-    best, best_state, best_errors = math.inf, None, {}
-    began, step, checked = time.monotonic(), 0, 0.0
+    rate, truth = refiner.size.rate, validation.truth
+    errors = {
+        "encoder": sequence_errors(validation.pose, truth, rate),
+        "low_pass_6_hz": sequence_errors(low_pass(validation.pose, rate), truth, rate),
+    }
+    for name, values in errors.items():
+        log(f"[refine] {name}: {_short(values)}")
+    best, best_state = math.inf, {}
+    began, step, checked, running = time.monotonic(), 0, 0.0, 0.0
     while True:
         progress = (time.monotonic() - began) / (60 * minutes)
         if progress - checked > 0.1 or progress >= 1:
             checked = progress
-            errors = validate_refiner(refiner, average.state, validation)
-            log(f"[refine] step {step}, {100 * progress:.0f} %: {errors}")
-            score = errors["constrained_deg"] + 0.5 * errors["rotation_deg"]
+            found = validate_refiner(refiner, average.state, validation)
+            log(f"[refine] step {step}, {100 * progress:.0f} %, loss {running:.4f}: {_short(found)}")
+            score = found["constrained_deg"] + 0.5 * found["rotation_deg"]
             if score < best:
-                best, best_errors = score, errors
+                best, errors["refined"], errors["best_step"] = score, found, step
                 best_state = {name: value.clone() for name, value in average.state.items()}
         if progress >= 1:
-            return best_state, best_errors, before
-        rate = settings.refine_learning_rate * min(1, (step + 1) / 50)
+            return best_state, {"steps": step, **errors}
+        rate_now = settings.refine_learning_rate * min(1, (step + 1) / 50)
         for group in optimizer.param_groups:
-            group["lr"] = rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
-        source = train[int(torch.randint(len(train), (1,), generator=rng))]
-        index = torch.randint(len(source.headings), (settings.refine_batch,), generator=rng)
-        batch = turned(source.select(index), rng)
+            group["lr"] = rate_now * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+        index = torch.randint(len(train.headings), (settings.refine_batch,), generator=rng)
+        batch = varied(train.select(index), refiner.layout.skeleton, rng)
         refiner.train()
         refined = refine_windows(refiner, batch.pose, batch.local, batch.headings)
         loss = sequence_loss(refined, batch.truth, refiner.layout, kinematics, settings.weights)
@@ -213,6 +164,7 @@ def train_refiner(
         torch.nn.utils.clip_grad_norm_(refiner.parameters(), settings.clip)
         optimizer.step()
         average.update(refiner)
+        running = loss.item() if step == 0 else 0.98 * running + 0.02 * loss.item()
         step += 1
 
 
@@ -221,86 +173,151 @@ def validate_refiner(refiner: Refiner, state: dict[str, Tensor], windows: Window
     """Errors with the given weights; the refiner's own are put back."""
     kept = {name: value.clone() for name, value in refiner.state_dict().items()}
     refiner.load_state_dict(state)
+    refined = refine_all(refiner, windows)
+    refiner.load_state_dict(kept)
+    return sequence_errors(refined, windows.truth, refiner.size.rate)
+
+
+@torch.no_grad()
+def refine_all(refiner: Refiner, windows: Windows) -> Pose:
+    """Refined poses (W, T) of all windows; their scales are the same in all frames of a window."""
     refiner.eval()
     refined = [
         refine_windows(refiner, part.pose, part.local, part.headings)
         for part in (windows.select(slice(i, i + 16)) for i in range(0, len(windows.headings), 16))
     ]
-    refiner.load_state_dict(kept)
     pose = Pose(*(None if p[0] is None else torch.cat(p) for p in zip(*refined, strict=True)))
-    return sequence_errors(pose._replace(scales=pose.scales.expand_as(windows.truth.scales)), windows.truth)
+    return pose._replace(scales=pose.scales.expand_as(windows.truth.scales))
+
+
+def frozen_encoder(run: Path | None, weights: Path | None, preset: Preset) -> BiokinNetwork:
+    """A network of the preset, with a new refinement behind the encoder of a run or of exported weights.
+
+    Raises:
+        BiokinError: the weights' encoder is not that of the preset.
+    """
+    network = BiokinNetwork(preset, load_skeleton())
+    if run is not None:
+        state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)["average"]
+    else:
+        loaded = load_checkpoint(weights)
+        if without_refinement(loaded.network.preset) != without_refinement(preset):
+            raise BiokinError(
+                f"{loaded.path}: its encoder (preset {loaded.network.preset.name!r}) is not that of the "
+                f"experiment (preset {preset.name!r}); give the experiment file it was trained with."
+            )
+        state = loaded.network.encoder.state_dict()
+    network.encoder.load_state_dict(state)
+    return network.requires_grad_(False)
 
 
 def _steps(values: Tensor) -> Tensor:
     return values[:, 1:] - values[:, :-1]
 
 
-def _map(function, value):
-    if value is None:
-        return None
-    if isinstance(value, Tensor):
-        return function(value)
-    return type(value)(*(_map(function, part) for part in value))
-
-
-def _stack(values):
-    if values[0] is None:
-        return None
-    if isinstance(values[0], Tensor):
-        return torch.stack(values)
-    return type(values[0])(*(_stack(parts) for parts in zip(*values, strict=True)))
+def _short(errors: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in errors.items())
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m odah.refine", description=__doc__.splitlines()[0])
     parser.add_argument("--config", help="experiment file (TOML), the encoder's")
-    parser.add_argument("--run", required=True, help="folder of the encoder's run")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--run", type=Path, help="folder of the encoder's run")
+    source.add_argument("--weights", type=Path, help="exported weights, instead of a run")
+    parser.add_argument("--output", type=Path, help="folder for the refinement (default: the run's)")
     parser.add_argument("--train", nargs="+", required=True, help="folders of dense training shards")
     parser.add_argument("--validation", nargs="+", required=True, help="folders of dense validation shards")
     parser.add_argument(
-        "--minutes", type=float, default=8, help="of training (default 8), encoding not counted"
+        "--minutes",
+        type=float,
+        default=8,
+        help="of training (default 8) after encoding; 0: encode only",
     )
     parser.add_argument("--windows", type=int, help="at most so many training windows")
     parser.add_argument("--threads", type=int, help="CPU threads")
     options = parser.parse_args(arguments)
+    if options.run is None and options.output is None:
+        parser.error("--weights needs --output")
     if options.threads:
         torch.set_num_threads(options.threads)
     settings = read_settings(options.config)
+    if settings.preset.refinement is None:
+        raise BiokinError(f"{options.config}: the preset has no refinement; there is nothing to train.")
     torch.manual_seed(settings.seed)
-    run = Path(options.run)
-    network = BiokinNetwork(settings.preset, load_skeleton())
-    network.encoder.load_state_dict(torch.load(run / "checkpoint.pt", weights_only=True)["average"])
+    output = options.output or options.run
+    network = frozen_encoder(options.run, options.weights, settings.preset)
+    refine(
+        network,
+        [ShardSet(find_shards(options.train)), ShardSet(find_shards(options.validation))],
+        settings,
+        output,
+        options.minutes,
+        options.windows,
+    )
+
+
+def refine(
+    network: BiokinNetwork,
+    data: list[ShardSet],
+    settings: TrainSettings,
+    output: Path,
+    minutes: float,
+    limit: int | None = None,
+) -> None:
+    """Encode training and validation windows (where that has not been done), train, and write refiner.pt and
+    refinement.json to `output`. A refinement that is no better than encoder and low-pass filter is left out:
+    refiner.pt then has no weights.
+
+    Args:
+        network: see `frozen_encoder`.
+        data: for training and for validation.
+        minutes: of training; 0: only encode.
+        limit: at most so many training windows, spread evenly.
+    """
     augmentation = Augmentation(network.skeleton, **settings.augmentation)
-    window = settings.preset.refinement.window
-    data, held_out = ShardSet(find_shards(options.train)), ShardSet(find_shards(options.validation))
-    rows = window_rows(data, window)
-    if options.windows:
-        rows = rows[np.linspace(0, len(rows) - 1, min(options.windows, len(rows))).round().astype(int)]
-    print(f"[refine] encoding {len(rows)} windows {settings.refine_passes} times", flush=True)
-    train = [
-        encode_windows(
-            network.encoder, data, rows, augmentation, settings.seed + i, settings.precision == "bf16-mixed"
-        )
-        for i in range(settings.refine_passes)
-    ]
-    validation = encode_windows(network.encoder, held_out, window_rows(held_out, window), None, settings.seed)
-    state, after, before = train_refiner(
-        network.refiner, train, validation, settings, options.minutes, lambda text: print(text, flush=True)
+    rows, held_out = (window_rows(shards, settings.preset.refinement.window) for shards in data)
+    if limit:
+        rows = rows[np.linspace(0, len(rows) - 1, min(limit, len(rows))).round().astype(int)]
+
+    def log(text: str) -> None:
+        print(text, flush=True)
+
+    folder, mixed = output / "encoded", settings.precision == "bf16-mixed"
+    validation = encode_windows(network.encoder, data[1], held_out, None, settings.seed, folder, log=log)
+    train = join_windows(
+        [
+            encode_windows(
+                network.encoder, data[0], rows, augmentation, settings.seed + i, folder, mixed, log
+            )
+            for i in range(settings.refine_passes)
+        ]
     )
-    better = after["constrained_deg"] < before["constrained_deg"]
-    record = {
-        "before": before,
-        "after": after,
+    if minutes <= 0:
+        return
+    network.refiner.requires_grad_(True)
+    state, record = train_refiner(network.refiner, train, validation, settings, minutes, log)
+    refined = record["refined"]
+    others = (record[name]["constrained_deg"] for name in ("encoder", "low_pass_6_hz"))
+    better = refined["constrained_deg"] < min(others)
+    size = asdict(settings.preset.refinement)
+    about = {
         "windows": len(rows),
-        "minutes": options.minutes,
+        "validation_windows": len(held_out),
+        "passes": settings.refine_passes,
+        "minutes": minutes,
+        "batch_size": settings.refine_batch,
+        "learning_rate": settings.refine_learning_rate,
+        "seed": settings.seed,
         "kept": better,
+        **record,
     }
-    (run / "refinement.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-    save_atomically(state if better else {}, run / "refiner.pt")
-    print(
-        f"[refine] {'kept' if better else 'no better than the encoder alone: left out'}: {record}", flush=True
-    )
+    with OutputSet() as outputs:
+        outputs.stage(output / "refinement.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+        torch.save({"size": size, "state": state if better else {}}, outputs.stage(output / "refiner.pt"))
+        outputs.commit()
+    log(f"[refine] {'kept' if better else 'no better than encoder and low-pass filter: left out'}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,248 @@
+"""Windows of dense frames for the temporal refinement: what the frozen encoder says of them, kept on disk,
+and the variations that need no new encoding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from odah.augment import Augmentation, mirror_indices
+from odah.dataset import FrameMaker, ShardSet
+from pose2sim_biokin.errors import BiokinError
+from pose2sim_biokin.io.atomic import atomic_path
+from pose2sim_biokin.network.biokin import FrameEncoder
+from pose2sim_biokin.network.heads import Pose
+from pose2sim_biokin.network.sequence import turn_pose
+from pose2sim_biokin.skeleton.angles import CONSTRAINED
+from pose2sim_biokin.skeleton.model import Skeleton
+from pose2sim_biokin.vision.canonical import ground_from_canonical_ground
+
+_PART = 32  # windows a file
+_ODD = ("lumbar_bending", "lumbar_rotation")
+# What the strength of a window's augmentation multiplies.
+_STRENGTHS = ("crop", "mask", "light", "blur", "noise", "camera")
+
+
+class Windows(NamedTuple):
+    """Windows of T frames: what the encoder said, and the truth; poses (W, T, ...) in the world's ground.
+
+    Attributes:
+        pose: of the encoder.
+        local: (W, T, 2 nb, 3) keypoints in the pelvis's estimated frame, m, or None.
+        headings: (W, T, 3, 3) rotation of each frame's canonical ground in the world's ground.
+        truth: see `pose`.
+    """
+
+    pose: Pose
+    local: Tensor | None
+    headings: Tensor
+    truth: Pose
+
+    def select(self, index) -> Windows:
+        """Some windows."""
+        return _map(lambda tensor: tensor[index], self)
+
+
+def window_rows(shards: ShardSet, window: int) -> np.ndarray:
+    """(W, window) rows of consecutive frames of one clip; clips that are longer give several windows."""
+    clip, frame = shards.column("clip"), shards.column("frame")
+    shard = np.repeat(np.arange(len(shards.counts)), shards.counts)
+    rows, first = [], 0
+    for i in range(1, len(clip) + 1):
+        going = (
+            i < len(clip)
+            and (clip[i], shard[i]) == (clip[i - 1], shard[i - 1])
+            and frame[i] == frame[i - 1] + 1
+        )
+        if not going:
+            rows += [np.arange(s, s + window) for s in range(first, i - window + 1, window)]
+            first = i
+    if not rows:
+        raise BiokinError(f"No clip has {window} consecutive frames: run `odah crops --dense`.")
+    return np.stack(rows)
+
+
+@torch.no_grad()
+def encode_window(
+    encoder: FrameEncoder,
+    shards: ShardSet,
+    rows: np.ndarray,
+    augmentation: Augmentation | None,
+    rng: np.random.Generator,
+    mixed: bool = False,
+) -> Windows:
+    """The encoder's poses of one window, rows (T,); the result has no axis W.
+
+    Sides and views are exchanged, and the strength of the rest is drawn, for the whole window; the rest
+    itself differs from frame to frame.
+    """
+    encoder.eval()
+    if augmentation is not None:
+        mirror, swap = (rng.random(2) < (augmentation.mirror, augmentation.swap)).astype(float)
+        strength = rng.random()
+        weaker = {name: strength * getattr(augmentation, name) for name in _STRENGTHS}
+        augmentation = replace(augmentation, mirror=mirror, swap=swap, **weaker)
+    maker = FrameMaker(encoder.layout, encoder.preset.points.count, augmentation)
+    batch, truth = maker(shards.rows(rows), rng)
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        out = encoder(batch)
+    turn, origin = ground_from_canonical_ground(truth.frame)
+    local = None if out.local is None else out.local[:, : 2 * encoder.layout.bodies]
+    return Windows(turn_pose(out.pose, turn, origin), local, turn, turn_pose(truth.pose, turn, origin))
+
+
+def encode_windows(
+    encoder: FrameEncoder,
+    shards: ShardSet,
+    rows: np.ndarray,
+    augmentation: Augmentation | None,
+    seed: int,
+    folder: Path,
+    mixed: bool = False,
+    log: Callable[[str], None] = print,
+) -> Windows:
+    """The encoder's poses of windows, rows (W, T), read from `folder` where they have been worked out before.
+
+    A file holds the windows of 32 rows; its name is a hash of all that decides what is in it (weights,
+    augmentation, seed, data), so a run that was cut off goes on, and other weights or data never meet.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    about = _digest_of_encoder(encoder) + _digest_of_augmentation(augmentation) + f"{seed} {mixed}"
+    truth, cameras = shards.column("coordinates"), shards.column("t")
+    parts = []
+    for first in range(0, len(rows), _PART):
+        chosen = rows[first : first + _PART]
+        marks = [
+            hashlib.sha256(truth[window].tobytes() + cameras[window].tobytes()).digest() for window in chosen
+        ]
+        path = folder / f"{hashlib.sha256(about.encode('utf-8') + b''.join(marks)).hexdigest()[:20]}.pt"
+        if path.is_file():
+            parts.append(_from_dict(torch.load(path, weights_only=True)))
+            continue
+        # The data themselves seed what varies: not their place among others, which may be added to.
+        generators = [np.random.default_rng([seed, int.from_bytes(mark[:8], "big")]) for mark in marks]
+        part = _stack(
+            [
+                encode_window(encoder, shards, window, augmentation, rng, mixed)
+                for window, rng in zip(chosen, generators, strict=True)
+            ]
+        )
+        with atomic_path(path) as partial:
+            torch.save(_to_dict(part), partial)
+        log(f"[windows] {first + len(chosen)} of {len(rows)} encoded")
+        parts.append(part)
+    return join_windows(parts)
+
+
+def join_windows(parts: list[Windows]) -> Windows:
+    """Several sets of windows as one."""
+    return _combine(torch.cat, parts)
+
+
+def mirrored(windows: Windows, skeleton: Skeleton) -> Windows:
+    """The windows seen in a mirror: ground Z reversed, left and right exchanged.
+
+    The encoder was trained on mirrored pictures, so it says nearly this of them (not exactly).
+    """
+    names = mirror_indices(CONSTRAINED)
+    signs = torch.tensor([-1.0 if name in _ODD else 1.0 for name in CONSTRAINED])
+    bodies = mirror_indices(skeleton.body_names)
+    flip = torch.tensor([1.0, 1.0, -1.0])
+
+    def turn(rotation: Tensor) -> Tensor:
+        return rotation * flip[:, None] * flip
+
+    def pose(one: Pose) -> Pose:
+        return Pose(
+            turn(one.rotations)[..., [0, 2, 1], :, :],
+            one.constrained[..., names] * signs,
+            one.scales[..., bodies, :],
+            None if one.pelvis is None else one.pelvis * flip,
+        )
+
+    local = windows.local
+    if local is not None:
+        # Joint centres of all bodies, then mass centres of all bodies.
+        local = local[..., np.concatenate([bodies, bodies + len(bodies)]), :] * flip
+    # In the mirror the first view still looks along the canonical ground's z, but its left, the canonical x
+    # (vision.canonical), is where its right was.
+    headings = windows.headings * flip[:, None] * torch.tensor([-1.0, 1.0, 1.0])
+    return Windows(pose(windows.pose), local, headings, pose(windows.truth))
+
+
+def reversed_in_time(windows: Windows) -> Windows:
+    """The windows played backwards."""
+    return _map(lambda tensor: tensor.flip(1), windows)
+
+
+def turned(windows: Windows, rng: torch.Generator) -> Windows:
+    """The windows with random headings of the frame they are refined in, as if filmed from elsewhere."""
+    angle = torch.rand(len(windows.headings), 1, generator=rng) * 2 * math.pi
+    c, s, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+    turn = torch.stack([c, zero, s, zero, zero + 1, zero, -s, zero, c], -1).unflatten(-1, (3, 3))
+    return windows._replace(headings=turn @ windows.headings)
+
+
+def varied(windows: Windows, skeleton: Skeleton, rng: torch.Generator) -> Windows:
+    """A training batch: of the windows some mirrored, some played backwards, all turned."""
+    index = torch.rand(2, len(windows.headings), generator=rng) < 0.5
+    windows = _choose(index[0], mirrored(windows, skeleton), windows)
+    windows = _choose(index[1], reversed_in_time(windows), windows)
+    return turned(windows, rng)
+
+
+def _choose(chosen: Tensor, yes: Windows, no: Windows) -> Windows:
+    """Rows of `yes` where `chosen` (W,), rows of `no` elsewhere."""
+
+    def pick(parts: list[Tensor]) -> Tensor:
+        return torch.where(chosen.reshape(-1, *[1] * (parts[0].ndim - 1)), *parts)
+
+    return _combine(pick, [yes, no])
+
+
+def _digest_of_encoder(encoder: FrameEncoder) -> str:
+    digest = hashlib.sha256()
+    for name, value in encoder.state_dict().items():
+        digest.update(name.encode("utf-8"))
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _digest_of_augmentation(augmentation: Augmentation | None) -> str:
+    if augmentation is None:
+        return " none "
+    return str({f.name: getattr(augmentation, f.name) for f in fields(augmentation) if f.name != "skeleton"})
+
+
+def _to_dict(windows: Windows) -> dict:
+    return windows._asdict() | {name: getattr(windows, name)._asdict() for name in ("pose", "truth")}
+
+
+def _from_dict(content: dict) -> Windows:
+    return Windows(**content | {name: Pose(**content[name]) for name in ("pose", "truth")})
+
+
+def _map(function, value):
+    return _combine(lambda parts: function(parts[0]), [value])
+
+
+def _stack(values):
+    return _combine(torch.stack, values)
+
+
+def _combine(function, values):
+    """`function` of the list of tensors in each place of nested tuples that are alike; None stays None."""
+    if values[0] is None:
+        return None
+    if isinstance(values[0], Tensor):
+        return function(values)
+    return type(values[0])(*(_combine(function, parts) for parts in zip(*values, strict=True)))
