@@ -43,6 +43,7 @@ def sample_motion(
     frames: int,
     fk: ForwardKinematics,
     fps: float = FPS,
+    shares: dict[str, float] | None = None,
 ) -> MotionClip:
     """A random motion for a split.
 
@@ -50,9 +51,10 @@ def sample_motion(
         split: "train", "val" or "test": the last two also perform actions that training never does.
         recordings: the split's own recordings; without any, actions take their share.
         fk: kinematics of the skeleton.
+        shares: of kinds of motion, in place of those of SHARES.
     """
     kinds = [k for k in SHARES if recordings or k != "recorded"]
-    shares = np.array([SHARES[k] for k in kinds])
+    shares = np.array([(SHARES | (shares or {}))[k] for k in kinds])
     kind = str(rng.choice(kinds, p=shares / shares.sum()))
     name, tracks = _draw(kind, rng, split, recordings, frames, fps)
     keep = 0.6 if kind in ("recorded", "gait") else 0.8
