@@ -169,7 +169,6 @@ FAST = Preset(
     ),
     refinement=RefinementSize(
         blocks=(1, 2, 2),
-        final_blocks=1,
         channels=(48, 96, 192),
         factors=(2, 2),
         square=False,
