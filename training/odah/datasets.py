@@ -4,8 +4,8 @@
     S0001/clip_0001/ ...      see `odah.clips`
     S0001/clip_0007.rejected.json   why a clip could not be made
 
-The manifest holds the settings, seeds, versions, splits, the SHA-256 of the motion sources and of every clip's
-files, and what was rejected: with it and the sources, the same data set can be made again.
+The manifest holds the settings, seeds, versions, splits, the SHA-256 of the motion sources and of every
+clip's files, and what was rejected: with it and the sources, the same data set can be made again.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def read_dataset(folder: str | Path) -> Dataset:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BiokinError(
-            f"{path}: no readable manifest ({error}). Expected a folder that `odah generate` made; run it again "
-            "with the same settings to complete a data set."
+            f"{path}: no readable manifest ({error}). Expected a folder that `odah generate` made; run it "
+            "again with the same settings to complete a data set."
         ) from error
     found = manifest.get("format") if isinstance(manifest, dict) else None
     if found != FORMAT:
@@ -101,7 +101,9 @@ def read_rejected(folder: Path, name: str) -> list[str] | None:
     try:
         return [str(reason) for reason in json.loads(path.read_text(encoding="utf-8"))["reasons"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BiokinError(f"{path}: cannot be read ({error}). Delete it and run `odah generate` again.") from error
+        raise BiokinError(
+            f"{path}: cannot be read ({error}). Delete it and run `odah generate` again."
+        ) from error
 
 
 def verify(folder: str | Path) -> list[str]:
