@@ -27,8 +27,18 @@ from pose2sim_biokin.skeleton import BodyFrames, ForwardKinematics, Skeleton
 from pose2sim_biokin.skeleton.model import table_to_skeleton
 
 ASSET = Path(__file__).with_name("data") / "open_registration.npz"
-# Suffix of the name of a joint centre that `marker_skeleton` adds as a marker.
-CENTER_SUFFIX = "_center"
+# The skeleton's markers that are joint centres -> body whose joint it is.
+CENTER_MARKERS = {
+    f"{side}{name}": f"{body}_{side.lower()}"
+    for side in "RL"
+    for name, body in {
+        "HJC": "femur",
+        "KJC": "tibia",
+        "AJC": "talus",
+        "SJC": "humerus",
+        "EJC": "ulna",
+    }.items()
+}
 
 _trained: WeakKeyDictionary = WeakKeyDictionary()
 
@@ -120,13 +130,17 @@ class Registration:
             )
         return self.marker_names.index(name)
 
-    def marker_skeleton(self, skeleton: Skeleton, centers: bool = False) -> Skeleton:
-        """The skeleton with the mesh's markers where this registration has them.
+    def virtual_markers(self, vertices: Tensor) -> tuple[tuple[str, ...], Tensor]:
+        """Names and points (..., M + 10, 3) of a marker trial of the mesh: its markers and CENTER_MARKERS."""
+        rows = [self.joint_names.index(body) for body in CENTER_MARKERS.values()]
+        points = [self.markers(vertices), self.joint_centers(vertices)[..., rows, :]]
+        return (*self.marker_names, *CENTER_MARKERS), torch.cat(points, -2)
 
-        Markers of the mesh that the skeleton has move; others stay; new ones are added.
+    def marker_skeleton(self, skeleton: Skeleton) -> Skeleton:
+        """The skeleton with its markers where this registration has them, as a trial of the mesh needs it.
 
-        Args:
-            centers: also add every joint centre as a marker, named after its body with CENTER_SUFFIX.
+        The mesh's markers move or are added, CENTER_MARKERS move right into the joint centres, the few that
+        are left stay.
         """
         moved = {
             name: {
@@ -138,13 +152,11 @@ class Registration:
                 self.marker_names, self.marker_bodies, self.marker_locations.double(), strict=True
             )
         }
+        offsets = skeleton.joints.child_offsets.sum(-1)
+        for name, body in CENTER_MARKERS.items():
+            location = offsets[skeleton.body_index(body)].tolist()
+            moved[name] = {"name": name, "body": body, "location": location}
         markers = [moved.pop(m["name"], m) for m in skeleton.table.get("markers", [])] + list(moved.values())
-        if centers:
-            offsets = skeleton.joints.child_offsets.sum(-1)
-            markers += [
-                {"name": body + CENTER_SUFFIX, "body": body, "location": offsets[i].tolist()}
-                for i, body in enumerate(skeleton.body_names)
-            ]
         return table_to_skeleton({**skeleton.table, "markers": markers}, skeleton.name)
 
     def _check(self, vertices: Tensor) -> None:

@@ -198,7 +198,7 @@ def train_open_body(subjects: int, poses: int) -> tuple[Registration, np.ndarray
                 near = (mean - sites[name]).norm(dim=-1).argsort()[:3]
             vertices[name] = int(near[spread(examples, near, bodies[name]).argmin()])
         elif name.startswith("R"):
-            location = torch.as_tensor(skeleton.marker_locations[marker], dtype=torch.float32)
+            location = torch.tensor(skeleton.marker_locations[marker], dtype=torch.float32)
             vertices[name] = int(
                 nearest_vertices(examples, body.weights, torch.tensor([bodies[name]]), location[None])[0]
             )
