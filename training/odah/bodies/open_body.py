@@ -10,13 +10,13 @@ frames of the scaled skeleton. So the mesh's joints are the skeleton's joints, w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from odah.bodies.body import Animation, Subject, measured_animation
 from odah.bodies.fitting import JOINT_SIGMA, LANDMARK_SIGMA, SkeletonFit
 from odah.bodies.skin import body_matrix, forearm_twist
 from pose2sim_biokin.errors import BiokinError
@@ -36,31 +36,8 @@ JOINT_BONES = {
 # anatomy), and its ankle and toe bones lie above the joints: shifts towards the anatomical centres.
 HIP_WIDTH = 0.84
 FOOT_DROP = {"talus_r": 0.006, "toes_r": 0.010}  # m
+_FRAMES = 32  # posed at a time: the blended matrices are four times as large as the vertices
 TOE_BONES = tuple(f"toe{k}-1.R" for k in range(1, 6))
-
-
-@dataclass(frozen=True)
-class Subject:
-    """One person. V vertices of the chosen mesh, ground axes (X forward, Y up, Z right), m.
-
-    Attributes:
-        seed: what it was sampled from.
-        coefficients: (K,) shape coefficients.
-        scales: (22,3) scale factors of the skeleton.
-        rest_coordinates: (39,) the skeleton's coordinates at which the rest mesh was made.
-        vertices: (V,3) rest mesh.
-        stature: height of the rest mesh, m.
-        bind_rotation, bind_position: (22,3,3), (22,3) inverse body frames at rest.
-    """
-
-    seed: int
-    coefficients: Tensor
-    scales: Tensor
-    rest_coordinates: Tensor
-    vertices: Tensor
-    stature: float
-    bind_rotation: Tensor
-    bind_position: Tensor
 
 
 class OpenBody:
@@ -75,6 +52,8 @@ class OpenBody:
         along: positions (V,) on limb segments of the mean shape, 0 proximal, 1 distal ("upper_arm_r", ...);
         head, neck: (V,) shares of the head's and the neck's bones; for garments and hair.
     """
+
+    name = "open"
 
     def __init__(self, mesh: str = "coarse", skeleton: Skeleton | None = None, asset: Path = ASSET):
         if mesh not in ("coarse", "fine"):
@@ -227,3 +206,23 @@ class OpenBody:
         blended = (self.weights @ transform).unflatten(-1, (3, 4))  # (..., V, 3, 4)
         vertices = subject.vertices if rest is None else rest
         return (blended[..., :3] * vertices[:, None]).sum(-1) + blended[..., 3]
+
+    @torch.no_grad()
+    def animate(self, subject: Subject, coordinates: Tensor, rest: Tensor | None = None) -> Animation:
+        """The mesh over a motion; see `odah.bodies.body.Body`.
+
+        Args:
+            coordinates: (T,39) rad and m.
+            rest: (V,3) dressed rest vertices.
+        """
+        frames = self.kinematics(coordinates, subject.scales)
+
+        def posed(vertices: Tensor | None) -> Tensor:
+            out = torch.empty(len(coordinates), self._vertex_count, 3)
+            for start in range(0, len(out), _FRAMES):
+                part = slice(start, start + _FRAMES)
+                now = BodyFrames(frames.rotation[part], frames.position[part])
+                out[part] = self.pose(subject, coordinates[part], vertices, now)
+            return out
+
+        return measured_animation(self, subject, frames, posed(None), None if rest is None else posed(rest))
