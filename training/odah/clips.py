@@ -44,6 +44,9 @@ CALIBRATION, ABOUT = "calibration/Calib.toml", "truth.json"
 MOT, OSIM, TRC = "kinematics/truth.mot", "kinematics/truth.osim", "pose-3d/truth.trc"
 TRUTH_FILES = ("Config.toml", CALIBRATION, MOT, OSIM, TRC)  # the same bytes from every run of the same clip
 
+_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+_LEAST_FREE = 4_000_000  # bytes; a disk with less is full
+
 _CONFIG = """\
 # A synthetic recording: its true joint angles are in kinematics/truth.mot, the rest is in truth.json.
 
@@ -312,18 +315,27 @@ def whole_folder(target: Path) -> Iterator[Path]:
         yield partial
         if not target.exists():  # else somebody else has finished the same clip meanwhile
             partial.rename(target)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        code = getattr(error, "errno", None)
+        if code in (errno.ENOSPC, errno.EDQUOT) or _is_full(target.parent):
             raise BiokinError(
                 f"{target}: the disk is full. Free some space and run again; finished clips are kept."
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+        if isinstance(error, OSError) and code in _DENIED:
             raise BiokinError(
                 f"{target}: cannot be written ({error.strerror}). Choose another --output."
-            ) from (error)
+            ) from error
         raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_full(folder: Path) -> bool:
+    """OpenSim, for one, does not say why it cannot write."""
+    try:
+        return shutil.disk_usage(folder).free < _LEAST_FREE
+    except OSError:
+        return False
 
 
 def remove_partial(folder: Path) -> int:
