@@ -25,7 +25,7 @@ from pose2sim_biokin.network.points import (
     sample_maps,
 )
 from pose2sim_biokin.network.presets import Preset
-from pose2sim_biokin.network.unet import TemporalUNet
+from pose2sim_biokin.network.unet import TemporalFilter, TemporalUNet
 from pose2sim_biokin.skeleton.model import Skeleton
 from pose2sim_biokin.skeleton.rotations import sixd_to_matrix, world_to_ground
 
@@ -152,6 +152,7 @@ class Refiner(nn.Module):
             self.parts = [layout.count, scales]
             features = sum(self.parts)
         self.net = TemporalUNet(self.size, features, sum(self.parts))
+        self.skip = TemporalFilter(sum(self.parts), self.size.smoothing) if self.size.smoothing else None
 
     def forward(self, pose: Pose, local: Tensor | None) -> tuple[Pose, Tensor]:
         """Refine windows.
@@ -164,11 +165,12 @@ class Refiner(nn.Module):
             the pose with scales (B, 1, nb, 3), and raw angles (B, T, 36).
         """
         layout = self.layout
-        known = pose if self.preset.pelvis else pose._replace(pelvis=None)
-        x = pose_features(known, local, layout, self.preset.rotations)  # (B, T, D)
+        placed = pose if self.preset.pelvis else pose._replace(pelvis=None)
+        x = pose_features(placed, local, layout, self.preset.rotations)  # (B, T, D)
         y = self.net(x.transpose(1, 2)).transpose(1, 2)
         if self.size.residual:
-            y = y + x[..., : y.shape[-1]]
+            known = x[..., : y.shape[-1]]
+            y = y + (known if self.skip is None else self.skip(known.transpose(1, 2)).transpose(1, 2))
         if self.preset.rotations:
             a, r, s, p = y.split(self.parts, -1)
             rotations = sixd_to_matrix(r.unflatten(-1, (3, 6)))

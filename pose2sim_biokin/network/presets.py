@@ -85,6 +85,8 @@ class RefinementSize:
         square: 3x3 kernels as published, of which maps one wide use the middle column only; else 3x1.
         expansion: width of the gated feed-forward parts over the level's channels.
         residual: the input is added to the output (the published network has no such skip).
+        smoothing: taps (odd) of a learnt filter over time that the added input goes through, at first a
+            low-pass filter; 0: none.
     """
 
     window: int = 64
@@ -97,6 +99,7 @@ class RefinementSize:
     square: bool = True
     expansion: float = 2.66
     residual: bool = False
+    smoothing: int = 0
 
 
 @dataclass(frozen=True)
@@ -169,10 +172,11 @@ FAST = Preset(
     ),
     refinement=RefinementSize(
         blocks=(1, 2, 2),
-        channels=(48, 96, 192),
-        factors=(2, 2),
+        channels=(32, 96, 128),
+        factors=(4, 2),
         square=False,
         residual=True,
+        smoothing=15,
     ),
     rotations=True,
     pelvis=True,

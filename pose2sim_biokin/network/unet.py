@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.presets import RefinementSize
 
 
@@ -75,6 +76,33 @@ class Block(nn.Module):
         """(B, C, T, 1) to the same."""
         x = x + self.attention(self.norm1(x))
         return x + self.feed_forward(self.norm2(x))
+
+
+class TemporalFilter(nn.Module):
+    """A learnt filter over time, one for each channel; at first a Gaussian low-pass filter.
+
+    The ends are continued by their point reflection, so that a steady change is kept up to the ends.
+
+    Args:
+        channels: C.
+        taps: odd, below twice the window.
+        deviation: of the Gaussian, frames (1.6: half the power passes at 5 Hz of 60 Hz).
+    """
+
+    def __init__(self, channels: int, taps: int, deviation: float = 1.6):
+        super().__init__()
+        if taps % 2 == 0:
+            raise BiokinError(f"preset.refinement: smoothing is {taps} taps, expected an odd number (or 0).")
+        place = torch.arange(taps) - taps // 2
+        kernel = (-(place**2) / (2 * deviation**2)).softmax(0)
+        self.weight = nn.Parameter(kernel.repeat(channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T) to the same."""
+        half = self.weight.shape[-1] // 2
+        before = 2 * x[..., :1] - x[..., 1 : half + 1].flip(-1)
+        after = 2 * x[..., -1:] - x[..., -half - 1 : -1].flip(-1)
+        return F.conv1d(torch.cat([before, x, after], -1), self.weight, groups=len(self.weight))
 
 
 class TemporalUNet(nn.Module):
