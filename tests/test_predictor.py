@@ -22,6 +22,7 @@ TINY = FAST.override(
         "size": SIZE,
         "hourglass": {"channels": 16, "widths": [16, 16, 16]},
         "points": {"count": 48, "dense": [32]},
+        "refinement": {"smoothing": 0},
     }
 )
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.biokin import BiokinNetwork
 from pose2sim_biokin.network.heads import Pose
 from pose2sim_biokin.network.presets import FAST
@@ -17,6 +18,7 @@ from pose2sim_biokin.network.sequence import (
     unturn_pose,
     window_starts,
 )
+from pose2sim_biokin.network.unet import TemporalFilter
 from pose2sim_biokin.skeleton import load_skeleton
 from pose2sim_biokin.skeleton.rotations import axis_angle_to_matrix, rotation_about
 
@@ -36,11 +38,41 @@ def sequence(frames: int) -> tuple[Pose, torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("frames", [1, 5, 63, 64, 65, 96, 200])
 def test_untrained_residual_refinement_changes_nothing(frames):
-    network = BiokinNetwork(FAST, load_skeleton()).eval()
+    network = BiokinNetwork(FAST.override({"refinement": {"smoothing": 0}}), load_skeleton()).eval()
     pose, local, headings = sequence(frames)
     refined = refine_sequence(network.refiner, pose, local, headings)
     for a, b in zip(refined, pose, strict=True):
         torch.testing.assert_close(a, b, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("frames", [1, 5, 64, 96])
+def test_untrained_smoothing_keeps_steady_motion(frames):
+    """Angles and place that change evenly come out as they went in, the ends of windows included."""
+    network = BiokinNetwork(FAST, load_skeleton()).eval()
+    pose, local, headings = sequence(frames)
+    # Turning evenly is not even in matrices: at rest here. A single frame is held, and so are ends of 5.
+    still = pose.rotations[:1].expand_as(pose.rotations)
+    if frames == 5:
+        pose = pose._replace(
+            constrained=pose.constrained[:1].expand(5, -1), pelvis=pose.pelvis[:1].expand(5, -1)
+        )
+    refined = refine_sequence(network.refiner, pose._replace(rotations=still), local, headings)
+    for a, b in zip(refined, pose._replace(rotations=still), strict=True):
+        torch.testing.assert_close(a, b, atol=2e-5, rtol=0)
+
+
+def test_smoothing_by_its_gain():
+    """An untrained filter is a Gaussian: a wave of f Hz passes times exp(-(2 pi f s)^2 / 2), in phase."""
+    smooth = TemporalFilter(2, 15, deviation=1.6)
+    place = torch.arange(240)
+    for hertz in (1.0, 5.0, 10.0):
+        wave = (2 * math.pi * hertz * place / 60).sin()
+        with torch.no_grad():
+            found = smooth(wave.expand(1, 2, -1))[0, :, 20:-20]
+        gain = math.exp(-((2 * math.pi * hertz * 1.6 / 60) ** 2) / 2)
+        torch.testing.assert_close(found, gain * wave[20:-20].expand(2, -1), atol=1e-3, rtol=0)
+    with pytest.raises(BiokinError, match="odd"):
+        TemporalFilter(2, 14)
 
 
 def test_windows_cover_and_overlap():
