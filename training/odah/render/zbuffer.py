@@ -72,10 +72,11 @@ def draw_depth(
     width: int,
     *,
     cull_backfaces: bool = False,
+    behind: Tensor | None = None,
     chunk: int = 4_000_000,
 ) -> Tensor:
     """Depth alone (B, H, W), inf where there is nothing; arguments as in `draw`."""
-    keys = _zbuffer(screen, faces, height, width, cull_backfaces, None, chunk)
+    keys = _zbuffer(screen, faces, height, width, cull_backfaces, behind, chunk)
     depth = (keys >> 32).int().view(torch.float32)
     return torch.where(keys == _EMPTY, torch.inf, depth).view(screen.shape[0], height, width)
 
