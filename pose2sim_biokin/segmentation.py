@@ -1,5 +1,4 @@
-"""The segmenters that come with the package: "yolo" (ultralytics) and "masks" (a folder that the user "
-"brings)."""
+"""The segmenters that come with the package: "yolo" (ultralytics) and "masks" (a folder of the user's)."""
 
 from __future__ import annotations
 
@@ -15,11 +14,16 @@ from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.hookspecs import hookimpl
 from pose2sim_biokin.segmentation_masks import MasksFactory
 from pose2sim_biokin.segmentation_weights import bundled_weights, find_weights
-from pose2sim_biokin.vision.masks import PersonInstance
+from pose2sim_biokin.vision.masks import Box, PersonInstance
 
 _IMAGE_SIZE = 640
 _CONFIDENCE = 0.25
 _OVERLAP = 0.6
+_CLOSE_UP = 384
+_SURROUNDINGS = 1.35  # side of a close-up over the longer side of the person's box
+_LARGER = 1.15  # a second look must enlarge the person by so much to be worth it
+_LOOKED_AT_AGAIN = 3  # people of a frame, the best ones
+_SAME_PERSON = 0.4  # least overlap (IoU) of the first and the second mask of one person
 
 
 @hookimpl
@@ -59,6 +63,8 @@ class YoloFactory:
             batch_size=batch_size,
             image_size=int(record.get("imgsz", _IMAGE_SIZE)),
             confidence=float(record.get("conf", _CONFIDENCE)),
+            close_up=int(record.get("close_up", _CLOSE_UP)),
+            largest=record.get("largest"),
             origin=origin,
         )
 
@@ -67,7 +73,18 @@ class YoloSegmenter:
     """People by an ultralytics segmentation network.
 
     Masks are enlarged as the network's smooth values, inside each person's box only, so that full frames cost
-    little.
+    little. People who are small in the frame, or larger than the network knows them, are segmented once more
+    in a close-up: masks have a quarter of the resolution at which the network looks.
+
+    Args:
+        weights: of the network.
+        device: "cpu", "cuda" or "mps".
+        batch_size: pictures at once.
+        image_size: longer side at which whole frames are looked at, pixels.
+        confidence: least score of a person.
+        close_up: longer side at which close-ups are looked at, pixels.
+        largest: people of more pixels than this, in a whole frame, get a close-up too; None: no limit.
+        origin: where the weights are from, for the description.
 
     Attributes:
         description: weights, where they come from, and the size at which they look at a frame.
@@ -81,6 +98,8 @@ class YoloSegmenter:
         batch_size: int = 8,
         image_size: int = _IMAGE_SIZE,
         confidence: float = _CONFIDENCE,
+        close_up: int = _CLOSE_UP,
+        largest: int | None = None,
         origin: str = "given",
     ) -> None:
         weights = Path(weights)
@@ -93,14 +112,12 @@ class YoloSegmenter:
         except Exception as error:  # ultralytics and torch raise many kinds for files that are no weights
             raise BiokinError(
                 f"{weights}: these weights cannot be loaded by ultralytics ({error}). Expected a YOLO "
-                "segmentation "
-                'network; [biokin] segmentation = "auto" takes one that works.'
+                'segmentation network; [biokin] segmentation = "auto" takes one that works.'
             ) from error
         if not hasattr(heads, "proto"):
             raise BiokinError(
                 f"{weights}: this network gives no masks ({type(heads).__name__}). Expected a YOLO "
-                "segmentation "
-                "network, such as yolo11n-seg.pt."
+                "segmentation network, such as yolo11n-seg.pt."
             )
         people = [index for index, name in names.items() if str(name).lower() == "person"]
         if not people and len(names) == 1:
@@ -111,9 +128,9 @@ class YoloSegmenter:
             )
         self.description = f"{weights.name} ({origin}), {image_size} px"
         self._batch_size = max(1, batch_size)
-        self._size = image_size
+        self._size, self._close_up = image_size, close_up
+        self._largest = float("inf") if largest is None else largest
         self._arguments = {
-            "imgsz": image_size,
             "conf": confidence,
             "iou": _OVERLAP,
             "classes": people,
@@ -124,27 +141,47 @@ class YoloSegmenter:
 
     def segment(self, images: list[np.ndarray], camera: str, frames: list[int]) -> list[list[PersonInstance]]:
         """The people in each image (H, W, 3) uint8 BGR, best first."""
+        found = self._people(images, self._size)
+        again = [
+            (i, k, _square_around(person.box, images[i].shape))
+            for i, people in enumerate(found)
+            for k, person in enumerate(people[:_LOOKED_AT_AGAIN])
+            if self._is_worth_a_close_up(person, images[i].shape)
+        ]
+        pieces = [images[i][y0:y1, x0:x1] for i, _, (x0, y0, x1, y1) in again]
+        for (i, k, square), people in zip(again, self._people(pieces, self._close_up), strict=True):
+            found[i][k] = _seen_again(found[i][k], people, square)
+        return found
+
+    def _is_worth_a_close_up(self, person: PersonInstance, shape: tuple[int, ...]) -> bool:
+        x0, y0, x1, y1 = person.box
+        pixels = max(x1 - x0, y1 - y0) * self._size / max(shape[:2])
+        return pixels > self._largest or self._close_up / _SURROUNDINGS > _LARGER * pixels
+
+    def _people(self, images: list[np.ndarray], size: int) -> list[list[PersonInstance]]:
+        """What the network finds in each image, looked at with a longer side of `size`; best first."""
         import torch
 
         found: list[list[PersonInstance]] = []
         threads = torch.get_num_threads()
         for start in range(0, len(images), self._batch_size):
             batch = images[start : start + self._batch_size]
-            small = [self._shrunk(image) for image in batch]
-            results = self.model.predict(small, predictor=_predictor(), **self._arguments)
+            small = [_resized(image, size) for image in batch]
+            results = self.model.predict(small, predictor=_predictor(), imgsz=size, **self._arguments)
             # ultralytics takes fewer threads for itself, and for everything after it
             torch.set_num_threads(threads)
             for image, result in zip(batch, results, strict=True):
                 found.append(people_of(result.logits, result.content, image.shape[:2]))
         return found
 
-    def _shrunk(self, image: np.ndarray) -> np.ndarray:
-        """The image at the network's size; averaging keeps thin limbs that plain sampling would break up."""
-        height, width = image.shape[:2]
-        scale = self._size / max(height, width)
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        return cv2.resize(image, size, interpolation=way)
+
+def _resized(image: np.ndarray, size: int) -> np.ndarray:
+    """The image with a longer side of `size`; averaging keeps thin limbs that sampling would break up."""
+    height, width = image.shape[:2]
+    scale = size / max(height, width)
+    shape = (max(1, round(width * scale)), max(1, round(height * scale)))
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return cv2.resize(image, shape, interpolation=way)
 
 
 def people_of(
@@ -189,6 +226,28 @@ def people_of(
         if person is not None:
             people.append(person)
     return people
+
+
+def _square_around(box: Box, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """x0, y0, x1, y1 of a square about a person's box, cut off at the frame's edges."""
+    height, width = shape[:2]
+    side = _SURROUNDINGS * max(box[2] - box[0], box[3] - box[1])
+    x, y = (box[0] + box[2] - side) / 2, (box[1] + box[3] - side) / 2
+    return max(0, round(x)), max(0, round(y)), min(width, round(x + side)), min(height, round(y + side))
+
+
+def _seen_again(
+    person: PersonInstance, people: list[PersonInstance], square: tuple[int, int, int, int]
+) -> PersonInstance:
+    """The person with the mask of a second look at a square of the frame, if they were found there again."""
+    x0, y0, x1, y1 = square
+    before = person.mask[y0:y1, x0:x1]
+    overlaps = [(p.mask & before).sum() / max((p.mask | before).sum(), 1) for p in people]
+    if not overlaps or max(overlaps) < _SAME_PERSON:
+        return person
+    mask = np.zeros_like(person.mask)
+    mask[y0:y1, x0:x1] = people[int(np.argmax(overlaps))].mask
+    return PersonInstance.from_mask(mask, person.score) or person
 
 
 def _bundled_record() -> dict:

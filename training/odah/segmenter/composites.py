@@ -17,6 +17,7 @@ from odah.segmenter.frames import CUT_OUT_ONLY_VIDEOS, Frame, clean_plate, plaus
 
 POOL = 600  # backgrounds drawn once each and kept (0.3 MB each at 320 pixels)
 GREY = 114  # ultralytics pads with this value
+CLOSE_UP = (0.6, 0.92)  # longer side of a person in a close-up, of the picture's
 
 
 class Sample(NamedTuple):
@@ -95,38 +96,41 @@ class Composer:
     def sample(self, seed: int) -> Sample:
         """The sample of a seed."""
         rng = np.random.default_rng(seed)
+        # half are close-ups, as the segmenter's second look at a person
+        close = rng.random() < 0.5
         if rng.random() < self.frame_share:
-            image, instances = self._whole_frame(rng)
+            image, instances = self._whole_frame(rng, close)
         else:
-            image, instances = self._composite(rng)
+            image, instances = self._composite(rng, close)
         image = self._degrade(rng, image, instances)
         return Sample(image, instances[instances.sum((1, 2)) > 0.0006 * self.size**2])
 
-    def _whole_frame(self, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
+    def _whole_frame(self, rng: Rng, close: bool) -> tuple[np.ndarray, np.ndarray]:
         """A random crop of a real frame, scaled and mirrored, the person at least half inside."""
         frame = self.frames[rng.integers(len(self.frames))]
         rows, columns = np.nonzero(frame.mask)
-        box_height = rows.max() - rows.min() + 1
-        scale = self.size * np.exp(rng.uniform(np.log(0.3), np.log(0.95))) / box_height
+        longer = max(np.ptp(rows), np.ptp(columns)) + 1
+        part = rng.uniform(*CLOSE_UP) if close else np.exp(rng.uniform(np.log(0.3), np.log(0.95)))
+        scale = self.size * part / longer
         turn = np.deg2rad(rng.normal(0, 6))
         a, b = scale * np.cos(turn), scale * np.sin(turn)
         matrix = np.array([[a, -b, 0], [b, a, 0]])
         if rng.random() < 0.5:
             matrix[:, 0] *= -1
-        person = matrix[:, :2] @ np.array([columns.mean(), rows.mean()])
-        matrix[:, 2] = self.size * rng.uniform(0.2, 0.8, 2) - person
+        person = matrix[:, :2] @ np.array([columns.min() + columns.max(), rows.min() + rows.max()]) / 2
+        matrix[:, 2] = self.size * (0.5 + (0.06 if close else 0.3) * rng.uniform(-1, 1, 2)) - person
         size = (self.size, self.size)
         smooth = cv2.GaussianBlur(frame.image, (0, 0), 0.45 / scale) if scale < 0.8 else frame.image
         image = cv2.warpAffine(smooth, matrix, size, flags=cv2.INTER_LINEAR, borderValue=(GREY,) * 3)
         mask = cv2.warpAffine(frame.mask.astype(np.float32), matrix, size) > 0.5
         return recolour(rng, image.astype(np.float32), 0.8), mask[None]
 
-    def _composite(self, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
+    def _composite(self, rng: Rng, close: bool) -> tuple[np.ndarray, np.ndarray]:
         image = self._background(rng)
         count = rng.choice(4, p=[0.06, 0.4, 0.32, 0.22])
         instances: list[np.ndarray] = []
-        for _ in range(count):
-            placed = self._place(rng, image)
+        for k in range(count):
+            placed = self._place(rng, image, close and k == count - 1)
             instances = [m & ~placed for m in instances] + [placed]
         for _ in range(rng.poisson(0.5)):
             cover = add_object(rng, image, self.pictures, 0.3)
@@ -147,12 +151,12 @@ class Composer:
             add_object(rng, image, self.pictures, 0.35)
         return image
 
-    def _place(self, rng: Rng, image: np.ndarray) -> np.ndarray:
-        """Blend one person into ``image`` in place; returns the mask."""
+    def _place(self, rng: Rng, image: np.ndarray, close: bool) -> np.ndarray:
+        """Blend one person into ``image`` in place, near its middle if ``close``; returns the mask."""
         pool = self.rendered if rng.random() < self.rendered_share else self.real
         sprite = pool[rng.integers(len(pool))]
         size = self.size
-        height = size * np.exp(rng.uniform(np.log(0.17), np.log(1.05)))
+        height = size * (rng.uniform(*CLOSE_UP) if close else np.exp(rng.uniform(np.log(0.17), np.log(1.05))))
         scale = height / max(sprite.shape[0], 0.7 * sprite.shape[1])
         if scale < 0.75:
             fine = (max(2, round(sprite.shape[1] * scale)), max(2, round(sprite.shape[0] * scale)))
@@ -165,6 +169,8 @@ class Composer:
         middle = np.array([sprite.shape[1], sprite.shape[0]]) / 2
         spread = 0.5 if rng.random() < 0.2 else max(0.08, 0.5 - 0.45 * height / size)
         centre = size * np.array([rng.uniform(0.05, 0.95), 0.5 + rng.uniform(-spread, spread)])
+        if close:
+            centre = size * (0.5 + rng.uniform(-0.08, 0.08, 2))
         matrix = np.concatenate([linear, (centre - linear @ middle)[:, None]], 1)
         colour = recolour(rng, sprite[..., :3].astype(np.float32), 0.9)
         ramp = 1 + rng.normal(0, 0.25) * np.linspace(-1, 1, sprite.shape[1], dtype=np.float32)[None, :, None]

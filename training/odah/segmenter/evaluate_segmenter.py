@@ -11,18 +11,13 @@ import cv2
 import numpy as np
 
 from odah.segmenter.frames import Frame, read_frames, split_frames
+from pose2sim_biokin.segmentation import YoloSegmenter
 
 
-def predict_masks(model, images: list[np.ndarray], size: int, confidence: float) -> list[np.ndarray]:
-    """Masks (n, H, W) bool of every image, best score first."""
-    out = []
-    for image in images:
-        result = model.predict(
-            image, imgsz=size, conf=confidence, retina_masks=True, classes=[0], verbose=False, device="cpu"
-        )[0]
-        masks = None if result.masks is None else result.masks.data.cpu().numpy() > 0.5
-        out.append(np.zeros((0, *image.shape[:2]), bool) if masks is None else masks)
-    return out
+def predict_masks(segmenter: YoloSegmenter, images: list[np.ndarray]) -> list[np.ndarray]:
+    """Masks (n, H, W) bool of every image, best first, as the product makes them."""
+    people = [segmenter.segment([image], "", [0])[0] for image in images]
+    return [np.array([p.mask for p in found]) if found else np.zeros((0, 1, 1), bool) for found in people]
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:
@@ -30,13 +25,13 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
     return float((a & b).sum() / max((a | b).sum(), 1))
 
 
-def measure(model, frames: list[Frame], size: int, confidence: float) -> dict[str, dict[str, float]]:
+def measure(segmenter: YoloSegmenter, frames: list[Frame]) -> dict[str, dict[str, float]]:
     """Per video: frames, mean IoU of the best-matching instance (a miss counts 0) and of the best-scored one,
     the share of misses (IoU under 0.5) and of frames with further instances.
     """
     rows: dict[str, list[tuple[float, float, int]]] = {}
     for frame in frames:
-        masks = predict_masks(model, [frame.image], size, confidence)[0]
+        masks = predict_masks(segmenter, [frame.image])[0]
         scores = [iou(m, frame.mask) for m in masks]
         rows.setdefault(frame.video, []).append(
             (max(scores, default=0.0), scores[0] if scores else 0.0, len(masks))
@@ -55,12 +50,10 @@ def measure(model, frames: list[Frame], size: int, confidence: float) -> dict[st
     return table
 
 
-def sheet(
-    model, images: list[np.ndarray], size: int, confidence: float, columns: int, width: int
-) -> np.ndarray:
+def sheet(segmenter: YoloSegmenter, images: list[np.ndarray], columns: int, width: int) -> np.ndarray:
     """A contact sheet with the outlines of the predicted masks."""
     tiles = []
-    for image, masks in zip(images, predict_masks(model, images, size, confidence), strict=True):
+    for image, masks in zip(images, predict_masks(segmenter, images), strict=True):
         drawn = image.copy()
         line = max(1, image.shape[1] // 300)
         for k, mask in enumerate(masks):
@@ -78,22 +71,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--frames", type=Path, required=True)
-    parser.add_argument("--size", type=int, nargs="+", default=[480])
+    parser.add_argument("--size", type=int, nargs="+", default=[320])
     parser.add_argument("--confidence", type=float, default=0.25)
+    parser.add_argument("--close-up", type=int, default=256, help="longer side of a second look")
+    parser.add_argument("--largest", type=int, default=200, help="people of more pixels get one, too")
     parser.add_argument("--every", type=int, default=1, help="measure every n-th frame only")
     parser.add_argument("--sheet", type=Path, help="PNG of some held-out frames with the predicted outlines")
     options = parser.parse_args()
     os.environ.setdefault("YOLO_OFFLINE", "true")
-    from ultralytics import YOLO
-
-    model = YOLO(options.weights)
     _, held_out = split_frames(read_frames(options.frames))
     held_out = held_out[:: options.every]
     for size in options.size:
-        print(json.dumps({"size": size, **measure(model, held_out, size, options.confidence)}), flush=True)
+        segmenter = YoloSegmenter(
+            options.weights,
+            image_size=size,
+            confidence=options.confidence,
+            close_up=options.close_up,
+            largest=options.largest,
+        )
+        print(json.dumps({"size": size, **measure(segmenter, held_out)}), flush=True)
     if options.sheet:
         chosen = [f.image for f in held_out[:: max(1, len(held_out) // 15)]]
-        picture = sheet(model, chosen, options.size[0], options.confidence, 5, 320)
+        picture = sheet(segmenter, chosen, 5, 320)
         cv2.imwrite(str(options.sheet), picture)
 
 

@@ -14,6 +14,7 @@ import torch
 
 from odah.segmenter.evaluate_segmenter import measure
 from odah.segmenter.frames import HELD_OUT_VIDEOS, read_frames, split_frames
+from pose2sim_biokin.segmentation import YoloSegmenter
 
 DATA = Path(__file__).parents[3] / "pose2sim_biokin" / "data"
 
@@ -26,20 +27,26 @@ def main() -> None:
     parser.add_argument("--sprites", type=int, required=True, help="number of rendered sprites trained on")
     parser.add_argument("--size", type=int, required=True, help="imgsz to measure at and to recommend")
     parser.add_argument("--confidence", type=float, default=0.25)
+    parser.add_argument("--close-up", type=int, default=256, help="longer side of a second look")
+    parser.add_argument("--largest", type=int, default=200, help="people of more pixels get one, too")
     parser.add_argument("--architecture", default="yolo11n-seg.yaml")
     parser.add_argument("--output", type=Path, default=DATA)
     options = parser.parse_args()
     os.environ.setdefault("YOLO_OFFLINE", "true")
-    from ultralytics import YOLO
-
     state = torch.load(options.run / "last.pt", map_location="cpu", weights_only=True)
     weights = (options.run / "segmenter.pt").read_bytes()
     target = options.output / "person_segmenter.pt"
     temporary = target.with_name("person_segmenter_new.pt")
     temporary.write_bytes(weights)
-    model = YOLO(temporary)
+    segmenter = YoloSegmenter(
+        temporary,
+        image_size=options.size,
+        confidence=options.confidence,
+        close_up=options.close_up,
+        largest=options.largest,
+    )
     train, held_out = split_frames(read_frames(options.frames))
-    table = measure(model, held_out, options.size, options.confidence)
+    table = measure(segmenter, held_out)
     total = sum(row["frames"] for row in table.values())
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
@@ -49,10 +56,12 @@ def main() -> None:
         "sha256": hashlib.sha256(weights).hexdigest(),
         "architecture": f"{options.architecture} of ultralytics {version('ultralytics')}, one class (person)",
         "licence": "AGPL-3.0 (the network and its code are ultralytics'; the weights are given under it)",
-        "parameters": sum(p.numel() for p in model.model.parameters()),
+        "parameters": sum(p.numel() for p in segmenter.model.model.parameters()),
         "precision": "float16",
         "imgsz": options.size,
         "conf": options.confidence,
+        "close_up": options.close_up,
+        "largest": options.largest,
         "training": {
             "from_scratch": True,
             "steps": state["step"],
