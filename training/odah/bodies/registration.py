@@ -27,7 +27,8 @@ from pose2sim_biokin.skeleton import BodyFrames, ForwardKinematics, Skeleton
 from pose2sim_biokin.skeleton.model import table_to_skeleton
 
 ASSET = Path(__file__).with_name("data") / "open_registration.npz"
-# The skeleton's markers that are joint centres -> body whose joint it is.
+# Markers that are joint centres -> body whose joint it is. The model has no LUMBAR; with it pelvis and trunk
+# can be measured apart.
 CENTER_MARKERS = {
     f"{side}{name}": f"{body}_{side.lower()}"
     for side in "RL"
@@ -38,7 +39,7 @@ CENTER_MARKERS = {
         "SJC": "humerus",
         "EJC": "ulna",
     }.items()
-}
+} | {"LUMBAR": "torso"}
 
 _trained: WeakKeyDictionary = WeakKeyDictionary()
 
@@ -131,7 +132,7 @@ class Registration:
         return self.marker_names.index(name)
 
     def virtual_markers(self, vertices: Tensor) -> tuple[tuple[str, ...], Tensor]:
-        """Names and points (..., M + 10, 3) of a marker trial of the mesh: its markers and CENTER_MARKERS."""
+        """Names and points (..., M + 11, 3) of a marker trial of the mesh: its markers and CENTER_MARKERS."""
         rows = [self.joint_names.index(body) for body in CENTER_MARKERS.values()]
         points = [self.markers(vertices), self.joint_centers(vertices)[..., rows, :]]
         return (*self.marker_names, *CENTER_MARKERS), torch.cat(points, -2)

@@ -49,7 +49,11 @@ _THIGH = _both(("HJC", "KJC"))
 _SHANK = _both(("KJC", "AJC"))
 _UPPER_ARM = _both(("SJC", "EJC"))
 _FOREARM = _both(("EJC", "FAradius"), ("EJC", "FAulna"))
+_WRIST = _both(("FAradius", "FAulna"))
+# back of the third metacarpal's head, which a mesh shows
+_HAND = _both(("FAradius", "MC3"), ("FAulna", "MC3"))
 # LUMBAR is the joint of pelvis and trunk, which a mesh shows; then both can be measured apart.
+_LUMBAR_HIPS = (("LUMBAR", "RHJC"), ("LUMBAR", "LHJC"))
 _SPINE = (("LUMBAR", "C7"), ("LUMBAR", "CLAV"))
 _TRUNK = (*_both(("SJC", "HJC")), ("C7", "RHJC"), ("C7", "LHJC"))
 # Segments without markers grow with the legs.
@@ -73,10 +77,9 @@ MEASUREMENTS = (
     Measurement("chest", ("torso",), "X", ((("C7", "CLAV"),), _TRUNK, _LEGS)),
     Measurement("upper arm", _sides("humerus"), "Y", (_UPPER_ARM, _LEGS)),
     Measurement("elbow", _sides("humerus"), "XZ", (_both(("LEL", "MEL")), _UPPER_ARM, _LEGS)),
-    Measurement("forearm", _sides("ulna", "radius", "hand"), "Y", (_FOREARM, _LEGS)),
-    Measurement(
-        "wrist", _sides("ulna", "radius", "hand"), "XZ", (_both(("FAradius", "FAulna")), _FOREARM, _LEGS)
-    ),
+    Measurement("forearm", _sides("ulna", "radius"), "Y", (_FOREARM, _LEGS)),
+    Measurement("wrist", _sides("ulna", "radius"), "XZ", (_WRIST, _FOREARM, _LEGS)),
+    Measurement("hand", _sides("hand"), "XYZ", (_HAND, _FOREARM, _LEGS)),
 )
 
 

@@ -1,4 +1,4 @@
-"""Runs OpenSim's ScaleTool and InverseKinematicsTool in a process of their own, on files that lie in a folder.
+"""Runs OpenSim's ScaleTool and InverseKinematicsTool in a process of their own, on files in a folder.
 
     python -m odah.motions.run_opensim FOLDER
 
