@@ -198,7 +198,7 @@ def _filled(settings, values: dict, where: str):
         changed[key] = {**default, **value} if isinstance(value, dict) else value
     try:
         return replace(settings, **changed)
-    except (ValueError, BiokinError) as error:  # the class checks its own values
+    except (TypeError, ValueError, BiokinError) as error:  # the class checks its own values
         raise BiokinError(f"{where}: {error}") from error
 
 
@@ -244,6 +244,7 @@ def _check(config: Config, path: Path) -> None:
     expect(r.renderer in NAMES, "[render] renderer", r.renderer, f"one of {', '.join(NAMES)}")
     expect(1 <= r.supersample <= 8, "[render] supersample", r.supersample, "1 to 8")
     expect(r.samples >= 1, "[render] samples", r.samples, "1 or more")
+    expect(config.scene.views >= 2, "[scene] views", config.scene.views, "2 or more")
     expect(0 <= r.crf <= 51, "[render] crf", r.crf, "0 (best) to 51")
 
 
