@@ -9,6 +9,7 @@ import pytest
 from pose2sim_biokin import segmentation, segmentation_weights
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.segmentation import MasksFactory, YoloFactory, YoloSegmenter, people_of
+from pose2sim_biokin.vision.masks import PersonInstance
 
 
 def smooth_disc(size, center, radius):
@@ -83,6 +84,44 @@ def test_the_real_ultralytics_path(random_weights):
     for person in (p for frame in people for p in frame):
         assert person.mask.shape == (200, 120) and person.mask.dtype == bool and 0 <= person.score <= 1
     assert segmenter.segment([], "cam", []) == []
+
+
+class TwoLooks(YoloSegmenter):
+    """In place of the network: a square about a disc in a whole frame, the disc itself in a close-up."""
+
+    def __init__(self, largest=None):
+        self._size, self._close_up, self._largest = 320, 256, largest or float("inf")
+        self.pieces = []
+
+    def _people(self, images, size):
+        if size == self._close_up:
+            self.pieces = images
+            return [[PersonInstance.from_mask(image[..., 0] > 0, 0.3)] for image in images]
+        squares = []
+        for image in images:
+            y0, x0 = np.argwhere(image[..., 0]).min(0)
+            y1, x1 = np.argwhere(image[..., 0]).max(0) + 1
+            mask = np.zeros(image.shape[:2], bool)
+            mask[y0:y1, x0:x1] = True
+            squares.append([PersonInstance.from_mask(mask, 0.9)])
+        return squares
+
+
+@pytest.mark.parametrize(("x", "y"), [(300, 200), (30, 380)], ids=["inside", "at the edge"])
+def test_small_people_are_looked_at_again(x, y):
+    truth = disc_of(x, y, 40, (400, 640))
+    image = np.where(truth[..., None], 255, 0).astype(np.uint8).repeat(3, axis=2)
+    looks = TwoLooks()
+    person = looks.segment([image], "cam", [0])[0][0]
+    assert (person.mask == truth).all() and person.score == 0.9
+    assert max(looks.pieces[0].shape[:2]) <= 1.35 * 80 + 2
+
+
+def test_large_people_are_looked_at_again_only_where_the_network_needs_it():
+    truth = disc_of(320, 200, 190, (400, 640))
+    image = np.where(truth[..., None], 255, 0).astype(np.uint8).repeat(3, axis=2)
+    assert TwoLooks().segment([image], "cam", [0])[0][0].mask.sum() > 1.2 * truth.sum()
+    assert (TwoLooks(largest=180).segment([image], "cam", [0])[0][0].mask == truth).all()
 
 
 def test_weights_that_are_none(tmp_path, random_weights):

@@ -6,6 +6,7 @@ import hashlib
 import json
 import socket
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import torch
 from odah.bodies.open_body import OpenBody
 from odah.segmenter.evaluate_segmenter import iou, predict_masks
 from odah.segmenter.render_sprites import sprites_of
+from pose2sim_biokin.segmentation import YoloFactory
 
 DATA = files("pose2sim_biokin") / "data"
 UNSEEN_SUBJECT = 70_001  # training used the subjects with low seeds
@@ -25,7 +27,7 @@ def record() -> dict:
 
 
 @pytest.fixture(scope="module")
-def model():
+def segmenter():
     """The weights, loaded while every connection is refused."""
 
     def refuse(*_args, **_kwargs):
@@ -36,12 +38,10 @@ def model():
         patch.setattr(socket, "create_connection", refuse)
         patch.setattr(socket, "getaddrinfo", refuse)
         patch.setenv("YOLO_OFFLINE", "true")
-        from ultralytics import YOLO
-
-        yolo = YOLO(str(DATA / "person_segmenter.pt"))
-        assert yolo.task == "segment" and yolo.names == {0: "person"}
-        yolo.predict(np.zeros((64, 64, 3), np.uint8), imgsz=64, verbose=False, device="cpu")
-        yield yolo
+        bundled = YoloFactory().load("bundled", device="cpu", batch_size=4, project_dir=Path("."))
+        assert bundled.model.task == "segment" and bundled.model.names == {0: "person"}
+        bundled.segment([np.zeros((64, 64, 3), np.uint8)], "cam01", [0])
+        yield bundled
 
 
 def test_record_belongs_to_the_weights(record):
@@ -54,7 +54,7 @@ def test_record_belongs_to_the_weights(record):
     assert not set(record["training"]["data"]["real_videos"]) & set(record["held_out"]["per_video"])
 
 
-def test_finds_rendered_people_it_never_saw(model, record):
+def test_finds_rendered_people_it_never_saw(segmenter):
     """Portrait frames, a person about half as high as the picture, in front of a plain wall and floor."""
     with torch.no_grad():
         body = OpenBody("coarse")
@@ -71,6 +71,6 @@ def test_finds_rendered_people_it_never_saw(model, record):
         part[:] = np.round(part * (1 - alpha) + sprite[:, :width, :3] * alpha)
         truth = np.zeros(image.shape[:2], bool)
         truth[y : y + height, x : x + width] = alpha[..., 0] > 0.5
-        masks = predict_masks(model, [image], record["imgsz"], record["conf"])[0]
+        masks = predict_masks(segmenter, [image])[0]
         found.append(max((iou(m, truth) for m in masks), default=0.0))
     assert np.median(found) > 0.7, found

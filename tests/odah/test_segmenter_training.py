@@ -5,12 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from odah.segmenter.composites import Composer, cut_out, read_sprites
 from odah.segmenter.evaluate_segmenter import iou, measure
 from odah.segmenter.frames import HELD_OUT_VIDEOS, Frame, clean_plate, read_frames, split_frames
 from odah.segmenter.train_segmenter import collate, vary
+from pose2sim_biokin.vision.masks import PersonInstance
 
 
 def disc_frame(name: str, x: int, y: int, height: int = 120, width: int = 160) -> Frame:
@@ -107,27 +107,18 @@ def test_vary_mirrors_picture_and_masks_together(frames):
 
 def test_measure_counts_best_instance_misses_and_extra_ones(frames):
     class Fake:
-        """Answers with given masks, like a model of ultralytics."""
+        """Answers with given masks."""
 
         def __init__(self, answers):
             self.answers = iter(answers)
 
-        def predict(self, image, **_):
-            masks = next(self.answers)
-
-            class Masks:
-                data = torch.as_tensor(np.array(masks, dtype=np.float32))
-
-            class Result:
-                pass
-
-            Result.masks = Masks if len(masks) else None
-            return [Result]
+        def segment(self, images, camera, numbers):
+            return [[PersonInstance.from_mask(mask) for mask in next(self.answers)] for _ in images]
 
     half = frames[1].mask.copy()
     half[:60] = False
     answers = [[frames[0].mask], [half, frames[1].mask], []]
-    table = measure(Fake(answers), frames[:3], 96, 0.25)["a"]
+    table = measure(Fake(answers), frames[:3])["a"]
     assert table["iou"] == pytest.approx(2 / 3, abs=1e-3)
     assert table["iou_top_score"] == pytest.approx((1 + iou(half, frames[1].mask)) / 3, abs=1e-3)
     assert table["misses"] == pytest.approx(1 / 3, abs=1e-3)
