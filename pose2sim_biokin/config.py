@@ -21,6 +21,7 @@ class BiokinConfig:
         views: "auto", or the names of the two cameras to use.
         segmentation: "auto", "masks", the name of a segmenter, or the name or path of YOLO weights.
         masks_dir: folder of masks for segmentation = "masks"; relative to the trial's folder.
+        static_background: sharpen the masks with what a camera that does not move sees while nobody is there.
         weights: "default" (those in the package), or the path of a checkpoint.
         device: "auto", "cpu", "cuda" (or "cuda:1", ...), or "mps".
         sync_offsets: camera name to the number of frames that its recording started before the common time:
@@ -38,6 +39,7 @@ class BiokinConfig:
     views: str | tuple[str, str] = "auto"
     segmentation: str = "auto"
     masks_dir: str = "masks"
+    static_background: bool = True
     weights: str = "default"
     device: str = "auto"
     sync_offsets: dict[str, int] = field(default_factory=dict)
@@ -199,6 +201,7 @@ _CHECKS = {
     "views": _views,
     "segmentation": _text,
     "masks_dir": _text,
+    "static_background": _boolean,
     "weights": _text,
     "device": _device,
     "sync_offsets": _sync_offsets,

@@ -18,7 +18,16 @@ from pose2sim_biokin.predictor import ViewCrops
 from pose2sim_biokin.progress import Progress
 from pose2sim_biokin.vision import subject as vision_subject
 from pose2sim_biokin.vision import views as vision_views
+from pose2sim_biokin.vision.background import (
+    SAMPLES,
+    NotStill,
+    build_background,
+    people_size,
+    shrink,
+    shrink_mask,
+)
 from pose2sim_biokin.vision.crops import boundary_to_crop, warp_to_crop
+from pose2sim_biokin.vision.foreground import Foreground
 from pose2sim_biokin.vision.masks import PackedMask, PersonTracker, TrackedMask
 from pose2sim_biokin.vision.subject import Subject, pair_presence
 
@@ -55,8 +64,7 @@ def choose_views(trial: Trial, segmenter: PersonSegmenter, progress: Progress) -
     views = trial.views
     if trial.config.views == "auto" and len(views) > 2:
         frames = trial.frames(views)
-        count = min(_SAMPLE, len(frames))
-        sample = sorted({frames[i] for i in np.linspace(0, len(frames) - 1, count).round().astype(int)})
+        sample = _spread(frames, _SAMPLE)
         cameras = [view.camera for view in views]
         seen = _track(views, sample, segmenter, 1, progress, "Looking at all views")
         presence = pair_presence(cameras, seen)
@@ -75,6 +83,63 @@ def find_people(
 ) -> list[People]:
     """Tracked masks of everybody in each view: synchronised frame -> people."""
     return _track(views, frames, segmenter, batch_size, progress, "Finding the person")
+
+
+def sharpen(
+    views: Sequence[View], frames: range, people: Sequence[People], progress: Progress
+) -> tuple[list[People], list[str]]:
+    """Masks made better by what the cameras see while nobody is there; see `vision.background`.
+
+    Args:
+        people: of each view, from `find_people`.
+
+    Returns:
+        Tracked masks of everybody in each view, and for each view "still", or why its background cannot be
+        used: such a view keeps the masks it had.
+
+    The videos are read once more (and their sampled frames before that); a few dozen small frames a view are
+    kept in memory meanwhile.
+    """
+
+    def work(k: int, view: View, step: Callable[[], None]) -> tuple[People, str]:
+        seen = people[k]
+        masks = {frame: [person.mask for person in seen.get(frame, ())] for frame in frames}
+        try:
+            foreground = _foreground(view, frames, masks, step)
+        except NotStill as reason:
+            logging.info(f"{view.name}: no still background ({reason}); the masks are used as they are.")
+            return seen, str(reason)
+        tracker = PersonTracker()
+        for frame, image in stream(view, frames):
+            tracker.update(frame, foreground.people(image, masks[frame]))
+            step()
+        logging.info(f"{view.name}: the masks are sharpened by the still background.")
+        return tracker.frames, "still"
+
+    total = len(views) * (len(frames) + len(_spread(frames, SAMPLES)))
+    results = for_each(work, views, progress, "Sharpening the masks", total)
+    progress("Sharpening the masks", total, total)  # also where a background could not be used
+    return [people for people, _ in results], [note for _, note in results]
+
+
+def _foreground(
+    view: View, frames: range, masks: Mapping[int, Sequence[PackedMask]], step: Callable[[], None]
+) -> Foreground:
+    """Learns the background of a view from frames spread over the trial; NotStill if there is none."""
+    images, seen = [], []
+    for frame, image in stream(view, _spread(frames, SAMPLES)):
+        images.append(shrink(image))
+        everybody = np.zeros(images[-1].shape[:2], bool)
+        for mask in masks[frame]:
+            everybody |= shrink_mask(mask)
+        seen.append(everybody)
+        step()
+    return Foreground(build_background(images, seen), people_size(seen))
+
+
+def _spread(frames: range, count: int) -> list[int]:
+    """Up to so many of the frames, evenly spread, first and last included."""
+    return sorted({frames[i] for i in np.linspace(0, len(frames) - 1, count).round().astype(int)})
 
 
 def choose_subject(views: Sequence[View], people: Sequence[People], frames: range, fps: float) -> Subject:

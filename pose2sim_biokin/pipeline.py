@@ -77,6 +77,11 @@ def run_trial(config_dict: dict[str, Any], progress: Progress | None = None) -> 
             frames = trial.frames(views)
             logging.info(f"Frames {frames[0]}-{frames[-1]} at {trial.fps:g} fps.")
             people = perception.find_people(views, frames, segmenter, config.batch_size, progress)
+        with clock("sharpening the masks"):
+            backgrounds = ["not used"] * 2
+            # masks that the user brings are the user's
+            if config.static_background and config.segmentation != "masks":
+                people, backgrounds = perception.sharpen(views, frames, people, progress)
             subject = perception.choose_subject(views, people, frames, trial.fps)
         with clock("cutting the person out"):
             crops = perception.cut_out(views, subject, frames, predictor.image_size, progress)
@@ -94,6 +99,9 @@ def run_trial(config_dict: dict[str, Any], progress: Progress | None = None) -> 
         timings = clock.timings()
         paths["quality"] = trial.kinematics_dir / f"{trial.stem(frames)}_quality.json"
         run = _about(trial, views, frames, segmenter, timings, warnings)
+        for k, about in enumerate(run["views"]):
+            about["background"] = backgrounds[k]
+            about["found_without_network"] = subject.frames_without_network(k)
         names = [view.name for view in views]
         quality = build_quality(motion, np.asarray(frames), names, skeleton, run)
         write_quality(outputs.stage(paths["quality"]), quality)

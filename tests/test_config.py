@@ -61,6 +61,7 @@ def test_values_are_taken():
         ("views", [1, 2], "two different cameras"),
         ("segmentation", "", "name or path"),
         ("masks_dir", 3, "name or path"),
+        ("static_background", "yes", "true or false"),
         ("weights", None, "name or path"),
         ("device", "gpu", "'cuda'"),
         ("device", "cpu:1", "'cuda'"),

@@ -80,10 +80,16 @@ class PackedMask:
     def unpack(self) -> np.ndarray:
         """The mask (H, W) bool."""
         x0, y0, x1, y1 = self.box
-        bits = np.frombuffer(zlib.decompress(self.data), np.uint8)
         mask = np.zeros(self.size, bool)
-        mask[y0:y1, x0:x1] = np.unpackbits(bits, count=(y1 - y0) * (x1 - x0)).reshape(y1 - y0, x1 - x0)
+        mask[y0:y1, x0:x1] = self.unpack_box()
         return mask
+
+    def unpack_box(self) -> np.ndarray:
+        """What is inside the box (y1 - y0, x1 - x0) bool."""
+        x0, y0, x1, y1 = self.box
+        bits = np.frombuffer(zlib.decompress(self.data), np.uint8)
+        inner = np.unpackbits(bits, count=(y1 - y0) * (x1 - x0)).reshape(y1 - y0, x1 - x0)
+        return inner.view(bool)
 
 
 @dataclass(frozen=True, eq=False)

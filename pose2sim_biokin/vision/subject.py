@@ -62,6 +62,10 @@ class Subject:
         """(T, 2) bool: the subject was found in these frames, in each view."""
         return np.array([[f in view for view in self.masks] for f in frames], bool).reshape(-1, 2)
 
+    def frames_without_network(self, view: int) -> list[int]:
+        """Frames in which only the difference to the background showed the subject in view 0 or 1."""
+        return sorted(frame for frame, mask in self.masks[view].items() if mask.score == 0)
+
 
 @dataclass(eq=False)
 class _Person:
