@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from odah.bodies.decimate import decimate
-from odah.bodies.landmarks import find_landmarks
+from odah.bodies.landmarks import RIG_HEADS, find_landmarks
 
 DEFAULT_OUTPUT = Path(__file__).with_name("data") / "open_body.npz"
 HIDDEN = ("tongue", "eye.", "special03", "special01")
@@ -132,7 +132,8 @@ def build(samples: int, components: int, coarse: int, seed: int) -> dict[str, np
 
     kept, coarse_faces = decimate(mean[: len(used)].astype(np.float64), faces, coarse)
     print(f"coarse mesh: {len(kept)} vertices, {len(coarse_faces)} faces")
-    names, landmark = find_landmarks(mean[: len(used)], mean[len(used) :], labels)
+    bone = {name: mean[len(used) + labels.index(label)] for name, label in RIG_HEADS.items()}
+    names, landmark = find_landmarks(mean[: len(used)], bone)
     return {
         "mean": mean.astype(np.float32),
         "basis": (directions * sigma[:, None, None]).astype(np.float16),

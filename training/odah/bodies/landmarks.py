@@ -1,12 +1,29 @@
-"""Surface landmarks of the open body's mean shape, named after the skeleton's markers.
+"""Surface landmarks of a body's mean shape, named after the skeleton's markers.
 
 Found by geometry on the mean rest mesh (extreme vertices of rings around bone heads), right side first; the
-left side is the mirror image, since the mesh is symmetric. Ground axes: X forward, Y up, Z right; metres.
+left side is the mirror image, since bodies are symmetric. One finder serves every mesh whose bones are known:
+arms lowered, elbows a little bent. Ground axes: X forward, Y up, Z right, origin between the hips; metres.
 """
 
 from __future__ import annotations
 
 import numpy as np
+
+# Points that the finder needs -> bones of the built-in body's rig whose heads they are; right side.
+RIG_HEADS = {
+    "hip": "upperleg01.R",
+    "knee": "lowerleg01.R",
+    "ankle": "foot.R",
+    "first_toe": "toe1-1.R",
+    "fifth_toe": "toe5-1.R",
+    "shoulder": "upperarm01.R",
+    "elbow": "lowerarm01.R",
+    "wrist": "wrist.R",
+    "index": "finger2-1.R",
+    "little": "finger5-1.R",
+    "neck": "neck01",
+    "clavicle": "clavicle.R",
+}
 
 
 def _ring(vertices: np.ndarray, center: np.ndarray, axis: np.ndarray, half: float, radius: float):
@@ -25,35 +42,36 @@ def _unit(v: np.ndarray) -> np.ndarray:
     return v / np.linalg.norm(v)
 
 
-def find_landmarks(vertices: np.ndarray, heads: np.ndarray, labels: list[str]):
+def find_landmarks(vertices: np.ndarray, bone: dict[str, np.ndarray]) -> tuple[list[str], list[int]]:
     """Marker names and vertex indices.
 
     Args:
-        vertices: (V,3) mean rest mesh.  heads: (B,3) mean bone heads.  labels: B bone names.
+        vertices: (V,3) mean rest mesh.
+        bone: (3,) mean heads of the bones of the right side and the midline, by the names in RIG_HEADS:
+            joint centres, the balls of the first and fifth toe, the knuckles of index and little finger.
     """
-    bone = {label: heads[i] for i, label in enumerate(labels)}
     right = np.array([0.0, 0.0, 1.0])
     up = np.array([0.0, 1.0, 0.0])
     forward = np.array([1.0, 0.0, 0.0])
     found: dict[str, int] = {}
 
-    knee, ankle = bone["lowerleg01.R"], bone["foot.R"]
+    knee, ankle = bone["knee"], bone["ankle"]
     ring = _ring(vertices, knee, _unit(ankle - knee), 0.015, 0.1)
     found["RLFC"], found["RMFC"] = _extreme(vertices, ring, right), _extreme(vertices, ring, -right)
     ring = _ring(vertices, ankle, _unit(ankle - knee), 0.012, 0.08)
     found["RLMAL"], found["RMMAL"] = _extreme(vertices, ring, right), _extreme(vertices, ring, -right)
     foot = np.flatnonzero((vertices[:, 1] < ankle[1] - 0.01) & (vertices[:, 2] > 0))
     found["RCAL"] = _extreme(vertices, foot, -forward)
-    first, fifth = bone["toe1-1.R"], bone["toe5-1.R"]
+    first, fifth = bone["first_toe"], bone["fifth_toe"]
     found["RTOE"] = _extreme(vertices, _ring(vertices, first, forward, 0.012, 0.035), up)
     found["RMT5"] = _extreme(vertices, _ring(vertices, fifth, forward, 0.02, 0.05), right)
 
-    shoulder, elbow, wrist = bone["upperarm01.R"], bone["lowerarm01.R"], bone["wrist.R"]
+    shoulder, elbow, wrist = bone["shoulder"], bone["elbow"], bone["wrist"]
     upper, fore = _unit(elbow - shoulder), _unit(wrist - elbow)
     lateral = _unit(np.cross(upper, fore))  # the right elbow flexes about its lateral axis
     ring = _ring(vertices, elbow, _unit(upper + fore), 0.015, 0.08)
     found["RLEL"], found["RMEL"] = _extreme(vertices, ring, lateral), _extreme(vertices, ring, -lateral)
-    thumb = bone["finger2-1.R"] - bone["finger5-1.R"]
+    thumb = bone["index"] - bone["little"]
     thumb = _unit(thumb - (thumb @ fore) * fore)
     ring = _ring(vertices, wrist - 0.02 * fore, fore, 0.012, 0.06)
     found["RFAradius"] = _extreme(vertices, ring, thumb)
@@ -61,7 +79,7 @@ def find_landmarks(vertices: np.ndarray, heads: np.ndarray, labels: list[str]):
     ring = _ring(vertices, shoulder + np.array([0.0, 0.0, -0.02]), up, 0.15, 0.02)
     found["RACR"] = _extreme(vertices, ring, up)
 
-    hip = bone["upperleg01.R"]
+    hip = bone["hip"]
     front = np.flatnonzero(
         (np.abs(vertices[:, 1] - hip[1] - 0.095) < 0.015) & (np.abs(vertices[:, 2] - 0.12) < 0.02)
     )
@@ -76,8 +94,8 @@ def find_landmarks(vertices: np.ndarray, heads: np.ndarray, labels: list[str]):
         found["L" + name[1:]] = int(np.linalg.norm(vertices - mirrored, axis=1).argmin())
 
     middle = np.flatnonzero(np.abs(vertices[:, 2]) < 0.012)
-    neck = middle[np.abs(vertices[middle, 1] - bone["neck01"][1]) < 0.015]
+    neck = middle[np.abs(vertices[middle, 1] - bone["neck"][1]) < 0.015]
     found["C7"] = _extreme(vertices, neck, -forward)
-    chest = middle[np.abs(vertices[middle, 1] - bone["clavicle.R"][1]) < 0.015]
+    chest = middle[np.abs(vertices[middle, 1] - bone["clavicle"][1]) < 0.015]
     found["CLAV"] = _extreme(vertices, chest, forward)
     return list(found), list(found.values())
