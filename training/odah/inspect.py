@@ -26,28 +26,38 @@ from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import atomic_path
 from pose2sim_biokin.overlay import draw_figure, draw_outline, stick_figure
 from pose2sim_biokin.skeleton import Skeleton, load_skeleton
+from pose2sim_biokin.vision.masks import mask_box
 
 TILE_PX = 360  # longer side of a picture of the sheet
 _CAPTION_PX = 18
+_ROOM = 1.3  # side of a close picture, in sides of the person's box
 
 
-def annotated(clip: Clip, camera: int, frames: Sequence[int], skeleton: Skeleton) -> list[np.ndarray]:
-    """Frames of a clip, BGR uint8, at most TILE_PX large, with skeleton, markers and mask outline."""
+def annotated(
+    clip: Clip, camera: int, frames: Sequence[int], skeleton: Skeleton, close: bool = False
+) -> list[np.ndarray]:
+    """Frames of a clip, BGR uint8, with skeleton, markers and mask outline.
+
+    Args:
+        close: squares of TILE_PX about the person; else whole frames, the longer side TILE_PX.
+    """
     figure = stick_figure(clip.motion, skeleton)
     view = clip.cameras[camera]
-    factor = min(1.0, TILE_PX / max(view.size))
-    size = (round(view.width * factor), round(view.height * factor))
     first = len(clip.names) - len(skeleton.marker_names)
     tiles = []
     pictures = zip(frames, clip.images(camera, frames), clip.masks(camera, frames), strict=True)
     for frame, image, mask in pictures:
-        tile = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        draw_outline(tile, mask)
-        # pixel centres lie at whole numbers
-        points, markers = (
-            factor * (view.project(p) + 0.5) - 0.5
-            for p in (figure.points[frame], clip.world_points[frame, first:])
-        )
+        points, markers = (view.project(p) for p in (figure.points[frame], clip.world_points[frame, first:]))
+        # from pixels of the frame to pixels of the tile; pixel centres lie at whole numbers
+        corner, side = _square(mask) if close else (np.zeros(2), float(max(view.size)))
+        factor = TILE_PX / side
+        size = (TILE_PX, TILE_PX) if close else tuple(round(factor * n) for n in view.size)
+        shift = factor * (0.5 - corner) - 0.5
+        to_tile = np.array([[factor, 0, shift[0]], [0, factor, shift[1]]])
+        tile = cv2.warpAffine(image, to_tile, size, flags=cv2.INTER_AREA, borderValue=(30, 30, 30))
+        shown = cv2.warpAffine(mask.astype(np.uint8), to_tile, size, flags=cv2.INTER_NEAREST)
+        draw_outline(tile, shown)
+        points, markers = factor * points + shift, factor * markers + shift
         draw_figure(tile, points, figure.links)
         for x, y in markers[np.isfinite(markers).all(1) & (np.abs(markers) < 1e4).all(1)]:
             cv2.circle(tile, (round(x), round(y)), 1, (255, 255, 255), -1, cv2.LINE_AA)
@@ -67,11 +77,13 @@ def clip_sheet(clip: Clip, count: int = 6) -> np.ndarray:
 
 
 def dataset_sheet(clips: Sequence[Clip], columns: int = 4) -> np.ndarray:
-    """Both views of the middle frame of each clip."""
+    """Both views of the person in the middle frame of each clip."""
     tiles = []
     for clip in clips:
         skeleton = load_skeleton(clip.motion.skeleton)
-        views = [annotated(clip, k, [clip.frames // 2], skeleton)[0] for k in range(len(clip.cameras))]
+        views = [
+            annotated(clip, k, [clip.frames // 2], skeleton, close=True)[0] for k in range(len(clip.cameras))
+        ]
         height = max(view.shape[0] for view in views)
         pair = np.concatenate([_padded(view, height, view.shape[1]) for view in views], axis=1)
         residuals = clip.about["residuals"]
@@ -160,6 +172,16 @@ def inspect(folder: Path, output: Path, count: int | None = None) -> Table:
     coordinates = np.concatenate([clip.motion.coordinates for clip in clips.values()])
     coverage_picture(coordinates, skeleton, output.with_name(f"{output.stem}_coverage.png"))
     return residual_table(title, entries)
+
+
+def _square(mask: np.ndarray) -> tuple[np.ndarray, float]:
+    """Corner (2,) and side of a square about a mask (H, W) with some room, px; all if it is empty."""
+    box = mask_box(mask)
+    if box is None:
+        return np.zeros(2), float(max(mask.shape))
+    low, high = np.array(box[:2], float), np.array(box[2:], float)
+    side = _ROOM * (high - low).max()
+    return (low + high - side) / 2, side
 
 
 def _captioned(tile: np.ndarray, text: str) -> np.ndarray:
