@@ -116,7 +116,7 @@ def anatomy_checks(body, subjects: Sequence, registration: Registration | None =
     names = body.skeleton.body_names
     centers = dict(zip(names, body.kinematics.joint_centers(frames, scales).unbind(-2), strict=True))
     checks = []
-    for source, tissue in (("skin", False), ("skin less soft tissue", True)):
+    for source, tissue in (("skin", False), ("bone", True)):
         spines = _less_tissue(points) if tissue else points
         for method, title in (("harrington", "Harrington 2007"), ("hara", "Hara 2016")):
             right, left, axes = predicted_hips(spines, method)

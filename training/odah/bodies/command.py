@@ -20,6 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -100,28 +101,34 @@ def tables(report: dict) -> list[Table]:
         scales.add_row(name, *(f"{m:.3f} ± {s:.3f}" for m, s in pairs))
 
     anatomy = Table(title="skeleton's joint centres against anatomical methods, mm")
-    for column in ("joint", "method", "distance", "forward", "up", "lateral", "axes of"):
-        anatomy.add_column(column)
+    for column in ("joint", "method", "distance", "forward", "up", "lateral", "axes"):
+        anatomy.add_column(column, no_wrap=column != "method")
     for row in report["anatomy_mm"]:
         offsets = zip(row["offset"], row["offset_sd"], strict=True)
         anatomy.add_row(
             row["joint"],
             row["method"],
-            f"{row['distance']:.1f} ± {row['distance_sd']:.1f}",
-            *(f"{m:+.1f} ± {s:.1f}" for m, s in offsets),
+            f"{row['distance']:.0f} ± {row['distance_sd']:.0f}",
+            *(f"{m:+.0f} ± {s:.0f}" for m, s in offsets),
             row["axes"],
         )
 
-    sizes = Table(title="measurements beside ANSUR II (mm, kg, kg/m²); shift in the survey's SD")
-    for column in ("measurement", "sex", "ours", "5-95 %", "ANSUR II", "5-95 %", "shift", "measured as"):
-        sizes.add_column(column)
+    marked = [row["name"] for row in report["anthropometry"] if row["name"] in PROXIES]
+    sizes = Table(
+        title="measurements beside ANSUR II (mm, kg, kg/m²); shift in the survey's SD",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        caption="* " + "; ".join(f"{name}: {PROXIES[name]}" for name in dict.fromkeys(marked)),
+    )
+    for column in ("measurement", "sex", "ours", "5-95 %", "ANSUR II", "5-95 %", "shift"):
+        sizes.add_column(column, no_wrap=True)
     for row in report["anthropometry"]:
         texts = []
         for side in ("ours", "published"):
             s = row[side]
-            texts += [f"{s['mean']:.1f} ± {s['sd']:.1f}", f"{s['p5']:.0f}-{s['p95']:.0f}"]
+            texts += [f"{s['mean']:.0f} ± {s['sd']:.0f}", f"{s['p5']:.0f}-{s['p95']:.0f}"]
         shift = f"{row['shift_sd']:+.2f}"
-        sizes.add_row(row["name"], row["sex"], *texts, shift, PROXIES.get(row["name"], ""))
+        sizes.add_row(row["name"] + "*" * (row["name"] in PROXIES), row["sex"], *texts, shift)
     return [fit, scales, anatomy, sizes]
 
 

@@ -73,7 +73,9 @@ class Registration:
         rows = torch.arange(len(self.joint_names))[:, None].expand_as(self.joint_vertices)
         index = torch.stack([rows.flatten(), self.joint_vertices.flatten()])
         size = (len(self.joint_names), self.vertex_count)
-        return torch.sparse_coo_tensor(index, self.joint_weights.flatten(), size).coalesce()
+        return torch.sparse_coo_tensor(
+            index, self.joint_weights.flatten(), size, check_invariants=False
+        ).coalesce()
 
     def joint_centers(self, vertices: Tensor) -> Tensor:
         """(..., J, 3) joint centres of vertices (..., V, 3), in their frame and unit."""
