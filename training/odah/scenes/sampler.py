@@ -12,11 +12,11 @@ import numpy as np
 from torch import Tensor
 
 from odah.scenes.cameras import anywhere_cameras, paper_cameras
-from odah.scenes.primitives import make_mesh, plane
+from odah.scenes.outfits import dress, rigid, to_world
+from odah.scenes.primitives import plane
 from odah.scenes.scene import SUBJECT, AreaLight, Scene, Sky
-from odah.scenes.textures import FLOORS, cloth, surface
+from odah.scenes.textures import FLOORS, surface
 from pose2sim_biokin.errors import BiokinError
-from pose2sim_biokin.skeleton.rotations import ground_to_world
 
 CAMERAS = ("paper", "anywhere")
 SURROUNDINGS = ("room", "outdoors", "any")
@@ -79,20 +79,23 @@ def build_scene(
             `Animation` with vertices (frames,V,3) in ground, m, floor at 0.
         frames, fps: of the motion.
     """
-    skin = _world(animate(None).vertices)
+    person = dress(rng, body, subject, animate, SUBJECT)
+    skin = person.skin
     points = _sample(skin)
     heading = _heading(body, subject, skin)
     cameras = draw_cameras(rng, settings, points, heading)
-    swatch, floor = cloth(rng), surface(rng, FLOORS)
+    floor = surface(rng, FLOORS)
     meshes = [
-        make_mesh("skin", skin, body.faces.numpy(), body.uv.numpy(), swatch.material, person=SUBJECT),
+        *person.meshes,
         plane("floor", [-8, -8, 0], [16, 0, 0], [0, 16, 0], floor.material, floor.metres),
     ]
     light = AreaLight(
         np.array([0, 0, 3.5]), np.array([0.8, 0, 0]), np.array([0, -0.8, 0]), np.array([8.0, 8.0, 8.0])
     )
     sky = Sky(np.full(3, 0.5), np.full(3, 0.5), np.full(3, 0.3))
-    return Scene(tuple(meshes), (light,), None, sky, tuple(cameras), frames, fps, (1.0,) * len(cameras), {})
+    return Scene(
+        tuple(meshes), (light,), None, sky, tuple(cameras), frames, fps, (1.0,) * len(cameras), person.notes
+    )
 
 
 def draw_cameras(rng, settings: SceneSettings, points: np.ndarray, heading: float):
@@ -100,10 +103,6 @@ def draw_cameras(rng, settings: SceneSettings, points: np.ndarray, heading: floa
     if settings.cameras == "paper":
         return paper_cameras(rng, points, heading, settings.sizes[0], settings.views)
     return anywhere_cameras(rng, points, settings.sizes, settings.views)
-
-
-def _world(vertices: Tensor) -> np.ndarray:
-    return np.ascontiguousarray(ground_to_world(vertices).numpy(), dtype=np.float32)
 
 
 def _sample(vertices: np.ndarray) -> np.ndarray:
@@ -117,17 +116,6 @@ def _sample(vertices: np.ndarray) -> np.ndarray:
 def _heading(body, subject, skin: np.ndarray) -> float:
     """Horizontal direction of the pelvis's front in the first frame, rad from world X towards world Y."""
     pelvis = np.flatnonzero(body.weights[:, body.skeleton.body_index("pelvis")].numpy() > 0.7)
-    rotation, _ = rigid(_world(subject.vertices)[pelvis], skin[:1, pelvis])
+    rotation, _ = rigid(to_world(subject.vertices)[pelvis], skin[:1, pelvis])
     forward = rotation[0] @ np.array([0.0, 1.0, 0.0])  # the rest mesh faces ground X, which is world Y
     return float(np.arctan2(forward[1], forward[0]))
-
-
-def rigid(rest: np.ndarray, moved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rotations (T,3,3) and translations (T,3) that take points (P,3) closest to (T,P,3) (Kabsch 1976)."""
-    rest, moved = np.asarray(rest, np.float64), np.asarray(moved, np.float64)
-    a, b = rest.mean(0), moved.mean(1)
-    u, _, vt = np.linalg.svd(np.einsum("pi,tpj->tij", rest - a, moved - b[:, None]))
-    sign = np.sign(np.linalg.det(u @ vt))
-    u[..., 2] *= sign[:, None]
-    rotation = np.swapaxes(u @ vt, 1, 2)
-    return rotation, b - rotation @ a

@@ -1,0 +1,511 @@
+"""Random outfits, cut into the meshes of a scene.
+
+person = dress(rng, body, subject, animate, person=0)
+person.meshes, person.notes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from torch import Tensor, as_tensor
+
+from odah.scenes import heads
+from odah.scenes.bodychart import BodyChart
+from odah.scenes.drape import smoothstep
+from odah.scenes.garments import (
+    Dresser,
+    Fit,
+    Layer,
+    briefs_field,
+    lower_field,
+    sock_field,
+    upper_field,
+)
+from odah.scenes.primitives import ball, make_mesh
+from odah.scenes.scene import Mesh
+from odah.scenes.shells import cut, unwrap
+from odah.scenes.skirts import skirt, skirt_field
+from odah.scenes.textures import Swatch, cloth, cloth_colour, plain_material, shifted
+from pose2sim_biokin.skeleton.rotations import ground_to_world
+
+Rng = np.random.Generator
+Animate = Callable[[Tensor | None], object]
+
+UPPERS = {
+    "bare": 0.07,
+    "sports top": 0.06,
+    "vest": 0.12,
+    "T-shirt": 0.32,
+    "polo": 0.1,
+    "shirt": 0.1,
+    "long sleeves": 0.15,
+    "hoodie": 0.08,
+}
+LOWERS = {
+    "briefs": 0.06,
+    "shorts": 0.25,
+    "bermudas": 0.12,
+    "trousers": 0.25,
+    "loose trousers": 0.12,
+    "tights": 0.14,
+    "skirt": 0.06,
+}
+WHOLE = {"dress": 0.05, "gown": 0.02}  # in place of an upper and a lower
+FEET = {"barefoot": 0.2, "socks": 0.08, "shoes": 0.65, "boots": 0.07}
+HAIRS = {"bald": 0.07, "cropped": 0.16, "short": 0.3, "afro": 0.05, "long": 0.2, "tied": 0.1, "cap": 0.12}
+_SUPPORT_M = 0.06  # how far outside its hem a layer's vertices still matter
+
+
+@dataclass(frozen=True)
+class Person:
+    """One dressed person: meshes in the world (T frames), the bare skin (T,V,3), notes for truth.json."""
+
+    meshes: tuple[Mesh, ...]
+    skin: np.ndarray
+    notes: dict
+
+
+@dataclass(frozen=True)
+class Skirt:
+    """A skirt to be hung on the posed body; see `odah.scenes.skirts.skirt`."""
+
+    waist: float
+    length: float
+    ease: float
+    flare: float
+    waves: tuple[int, float, float]
+    swatch: Swatch
+
+
+@lru_cache(maxsize=4)
+def chart_of(body) -> BodyChart:
+    """The chart of a body, made once."""
+    return BodyChart(body)
+
+
+def pick(rng: Rng, shares: dict[str, float]) -> str:
+    """A name, as often as its share says."""
+    weights = np.array(list(shares.values()))
+    return str(rng.choice(list(shares), p=weights / weights.sum()))
+
+
+class Outfit:
+    """Draws the garments of one person in the order they are put on."""
+
+    def __init__(self, rng: Rng, chart: BodyChart, vertices: np.ndarray):
+        self.rng, self.chart = rng, chart
+        self.dresser = Dresser(chart, vertices, rng)
+        self.skirt: Skirt | None = None
+        self.brim: tuple[np.ndarray, np.ndarray, Swatch] | None = None
+        self.knot: tuple[np.ndarray, np.ndarray] | None = None  # centre and radii of tied hair
+        self.notes: dict = {}
+        leg, shank = (float(np.linalg.norm(chart.segment(n)[1])) for n in ("thigh_r", "shank_r"))
+        arm, forearm = (float(np.linalg.norm(chart.segment(n)[1])) for n in ("upper_arm_r", "forearm_r"))
+        self.leg, self.arm = (leg, shank), (arm, forearm)
+
+    def put_on(
+        self, whole: str | None = None, upper: str = "", lower: str = "", feet: str = "", hair: str = ""
+    ):
+        """Dress; what is not named is drawn. whole: "" for none."""
+        rng = self.rng
+        feet = feet or pick(rng, FEET)
+        if whole is None:
+            whole = pick(rng, {**WHOLE, "": 1 - sum(WHOLE.values())})
+        if whole:
+            self._feet(feet)
+            self._dress(whole)
+        else:
+            upper, lower = upper or pick(rng, UPPERS), lower or pick(rng, LOWERS)
+            self._feet(feet)
+            tucked = lower == "skirt" or (
+                upper in ("shirt", "polo", "vest", "T-shirt", "long sleeves") and rng.random() < 0.15
+            )
+            steps = [lambda: self._lower(lower), lambda: self._upper(upper, lower, tucked)]
+            for step in reversed(steps) if tucked else steps:
+                step()
+            self.notes |= {"upper": upper, "lower": lower, "tucked": bool(tucked)}
+        self.notes |= {"whole": whole, "feet": feet}
+        return self
+
+    def _wear(self, name: str, field, vertices, swatch: Swatch, hides: float = 0.03) -> Layer:
+        layer = Layer(name, field, vertices, swatch, hides)
+        self.dresser.wear(layer)
+        self.notes[name] = swatch.notes
+        return layer
+
+    def _upper(self, kind: str, lower: str, tucked: bool) -> None:
+        rng, arm = self.rng, self.arm
+        if kind == "bare":
+            return
+        if kind == "sports top":
+            field = upper_field(self.chart, rng.uniform(0.26, 0.33), -0.04, -0.03, 0.06, 0.07)
+            self._wear("upper", field, self.dresser.upper(field, Fit(0.003)), cloth(rng), 0.02)
+            return
+        sleeve = {
+            "vest": rng.uniform(-0.05, 0.0),
+            "T-shirt": rng.uniform(0.35, 0.95) * arm[0],
+            "polo": rng.uniform(0.45, 0.85) * arm[0],
+            "shirt": rng.choice([rng.uniform(0.5, 0.85) * arm[0], arm[0] + rng.uniform(0.85, 1.0) * arm[1]]),
+            "long sleeves": arm[0] + rng.uniform(0.6, 1.0) * arm[1],
+            "hoodie": arm[0] + rng.uniform(0.9, 1.02) * arm[1],
+        }[kind]
+        loose = {"vest": 0.5, "hoodie": 1.0, "polo": 0.7, "shirt": 0.8}.get(kind, 0.6)
+        if rng.random() < loose:
+            ease = rng.uniform(0.012, 0.03) if kind == "hoodie" else rng.uniform(0.003, 0.016)
+            fit = Fit(rng.uniform(0.004, 0.007), ease, rng.uniform(0.3, 0.95), rng.uniform(0.001, 0.006))
+        else:
+            fit = Fit(0.003, 0.0, 0.0, 0.0)
+        # a hem below the hips would tie the legs together
+        hem = -0.02 if tucked else rng.uniform(-0.05, 0.09)
+        if lower == "skirt":
+            hem = self.skirt_waist() - 0.04
+        collar = rng.uniform(-0.015, 0.02)
+        dip = rng.uniform(0.05, 0.11) if kind == "vest" else rng.choice([0.015, rng.uniform(0.02, 0.09)])
+        if kind in ("polo", "shirt", "hoodie"):
+            collar, dip = rng.uniform(0.005, 0.02), rng.uniform(0.02, 0.05)
+        field = upper_field(self.chart, hem, sleeve, collar, dip, rng.uniform(0.035, 0.075))
+        swatch = cloth(rng)
+        layer = self._wear("upper", field, self.dresser.upper(field, fit), swatch, 0.03 + 1.2 * fit.ease)
+        if kind in ("polo", "shirt", "hoodie"):
+            self._collar(kind, layer, field, collar)
+
+    def _collar(self, kind: str, layer: Layer, field: np.ndarray, collar: float) -> None:
+        """A band about the neck: a collar, or a hood that lies on the back."""
+        rng, chart = self.rng, self.chart
+        depth = rng.uniform(0.028, 0.04)
+        back = smoothstep(-np.cos(chart.angle[0]), -0.3, 0.6)
+        if kind == "hoodie":
+            depth = 0.05 + 0.05 * back
+        near = (np.abs(chart.rest[:, 2]) < 0.1) | (chart.neck > 0.2)
+        band = np.where(
+            near, np.minimum(collar + 0.012 - chart.neck_height, chart.neck_height - collar + depth), -0.02
+        )
+        band = np.minimum(band, field + 0.012)
+        bulge = 0.004 + (0.03 * back if kind == "hoodie" else 0.0)
+        extra = 0.003 + bulge * smoothstep(band, -0.005, 0.02)
+        same = kind == "hoodie" or rng.random() < 0.6
+        swatch = layer.swatch if same else cloth(rng, {"plain": 1.0})
+        self.dresser.layers.append(self.dresser.over("collar", layer, band, extra, swatch))
+
+    def _lower(self, kind: str) -> None:
+        rng, (thigh, shank) = self.rng, self.leg
+        if kind == "skirt":
+            self._skirt(self.skirt_waist(), rng.uniform(0.35, 0.75))
+            return
+        waist = rng.uniform(0.07, 0.15)
+        if kind == "briefs":
+            field = briefs_field(self.chart, rng.uniform(0.04, 0.1), rng.uniform(0.45, 1.1))
+            self._wear("lower", field, self.dresser.lower(field, Fit(0.003)), cloth(rng), 0.015)
+            return
+        length = {
+            "shorts": rng.uniform(0.25, 0.6) * thigh,
+            "bermudas": rng.uniform(0.7, 1.0) * thigh + rng.uniform(0, 0.08) * shank,
+            "trousers": thigh + rng.uniform(0.86, 0.98) * shank,
+            "loose trousers": thigh + rng.uniform(0.86, 0.99) * shank,
+            "tights": thigh + rng.uniform(0.35, 0.98) * shank,
+        }[kind]
+        fit = {
+            "shorts": Fit(0.004, rng.uniform(0.0, 0.012), rng.uniform(0.0, 0.7), rng.uniform(0, 0.004)),
+            "bermudas": Fit(0.004, rng.uniform(0.002, 0.012), rng.uniform(0.2, 0.7), rng.uniform(0, 0.004)),
+            "trousers": Fit(0.004, rng.uniform(0.0, 0.006), rng.uniform(0.05, 0.3), rng.uniform(0, 0.003)),
+            "loose trousers": Fit(
+                0.005, rng.uniform(0.004, 0.012), rng.uniform(0.35, 0.7), rng.uniform(0.001, 0.005)
+            ),
+            "tights": Fit(0.0025),
+        }[kind]
+        patterns = None
+        if kind in ("trousers", "shorts", "bermudas"):
+            patterns = {
+                "plain": 0.4,
+                "denim": 0.25,
+                "melange": 0.1,
+                "checks": 0.06,
+                "camouflage": 0.06,
+                "stripes along": 0.05,
+                "flowers": 0.04,
+                "blotches": 0.04,
+            }
+        field = lower_field(self.chart, waist, length)
+        self._wear(
+            "lower",
+            field,
+            self.dresser.lower(field, fit),
+            cloth(rng, patterns),
+            0.03 + 1.2 * fit.ease + 0.04 * fit.hang,
+        )
+
+    def skirt_waist(self) -> float:
+        """Height of a skirt's waist over the hips, m."""
+        return 0.15
+
+    def _skirt(self, waist: float, length: float, swatch: Swatch | None = None) -> None:
+        rng = self.rng
+        swatch = swatch or cloth(rng)
+        flare = rng.choice([rng.uniform(0.0, 0.05), rng.uniform(0.08, 0.3)])
+        waves = (
+            int(rng.integers(5, 10)),
+            float(rng.uniform(0.0, 0.35) * flare * length),
+            float(rng.uniform(0, 6.3)),
+        )
+        self.skirt = Skirt(waist, length, rng.uniform(0.008, 0.012), float(flare), waves, swatch)
+        self.notes["skirt"] = swatch.notes | {"length_m": round(float(length), 3)}
+
+    def _dress(self, kind: str) -> None:
+        rng, (arm, forearm), (thigh, shank) = self.rng, self.arm, self.leg
+        waist = self.skirt_waist()
+        sleeve = rng.choice(
+            [rng.uniform(-0.05, 0.0), rng.uniform(0.3, 0.8) * arm, arm + rng.uniform(0.7, 1) * forearm]
+        )
+        swatch = cloth(rng)
+        field = upper_field(
+            self.chart, waist - 0.04, sleeve, rng.uniform(-0.02, 0.01), rng.uniform(0.02, 0.1)
+        )
+        fit = Fit(0.004, rng.uniform(0, 0.005), 0.0, rng.uniform(0, 0.002))
+        self._wear("upper", field, self.dresser.upper(field, fit), swatch)
+        length = waist + (
+            thigh * rng.uniform(0.6, 1.1) if kind == "dress" else thigh + shank * rng.uniform(0.5, 0.92)
+        )
+        self._skirt(waist, length, swatch)
+
+    def _feet(self, kind: str) -> None:
+        rng = self.rng
+        if kind == "barefoot":
+            return
+        if kind == "socks" or rng.random() < 0.7:
+            field = sock_field(self.chart, rng.uniform(0.09, 0.3))
+            vertices = (
+                self.dresser.shoes(0.0015, 0.08)[1]
+                if kind == "socks"
+                else self.dresser.lower(field, Fit(0.002))
+            )
+            plain = cloth(rng, {"plain": 0.7, "stripes across": 0.2, "dots": 0.05, "checks": 0.05}, 128)
+            self._wear("socks", field, vertices, plain, 0.02)
+        if kind == "socks":
+            return
+        rim = rng.uniform(0.055, 0.085) if kind == "shoes" else rng.uniform(0.12, 0.3)
+        field, vertices = self.dresser.shoes(rng.uniform(0.004, 0.009), rim)
+        upper = cloth(rng, {"plain": 0.75, "melange": 0.1, "blotches": 0.1, "camouflage": 0.05}, 128)
+        layer = self._wear("shoes", field, vertices, upper, 0.02)
+        floor = self.dresser.skin[:, 1].min()
+        sole = np.minimum(rng.uniform(0.014, 0.03) - (vertices[:, 1] - floor), field)
+        tone = rng.choice([rng.uniform(225, 245), rng.uniform(15, 60), 0])
+        colour = np.full(3, tone) if tone else cloth_colour(rng)
+        sides = smoothstep(self.dresser.skin[:, 1] - floor, 0.0, 0.004)
+        swatch = Swatch(plain_material(shifted(rng, colour, 0.03), 0.8, 0.1), 1.0, {})
+        self.dresser.layers.append(self.dresser.over("soles", layer, sole, 0.003 + 0.003 * sides, swatch))
+
+    def head(self, kind: str = "") -> Swatch:
+        """Hair or a cap; returns the skin with its face."""
+        rng, chart = self.rng, self.chart
+        kind = kind or pick(rng, HAIRS)
+        tone = heads.draw_tone(rng)
+        colour = heads.draw_hair(rng, tone)
+        skin = heads.skin_swatch(rng, chart, tone, colour, kind in ("cropped", "cap"))
+        self.notes |= {"hair": kind, "hair colour": [int(c) for c in colour], "skin tone": skin.notes["tone"]}
+        if kind in ("short", "afro", "long", "tied"):
+            self._hair(kind, colour)
+        elif kind == "cap":
+            field = heads.cap_field(chart, rng.uniform(0.66, 0.76))
+            vertices = heads.hair_shape(chart, self.dresser.surface, rng, field + 0.05, 0.008, False)
+            swatch = cloth(rng, {"plain": 0.7, "denim": 0.1, "knit": 0.15, "camouflage": 0.05}, 128)
+            self._wear("cap", field, vertices, swatch, 0.02)
+            if rng.random() < 0.7:
+                self.brim = (*heads.cap_brim(chart, vertices, field), swatch)
+        return skin
+
+    def _hair(self, kind: str, colour: np.ndarray) -> None:
+        rng, chart = self.rng, self.chart
+        line = rng.uniform(0.76, 0.86)
+        nape = {"short": rng.uniform(0.05, 0.3), "afro": 0.1, "tied": 0.2, "long": rng.uniform(-0.9, -0.05)}[
+            kind
+        ]
+        ears = rng.uniform(-0.03, 0.0) if kind == "long" else rng.uniform(0.018, 0.03)
+        field = heads.hair_field(chart, line, nape, ears)
+        depth = {
+            "short": rng.uniform(0.004, 0.02),
+            "afro": rng.uniform(0.03, 0.06),
+            "tied": 0.004,
+            "long": rng.uniform(0.008, 0.02),
+        }[kind]
+        vertices = heads.hair_shape(chart, self.dresser.surface, rng, field, depth, kind == "long")
+        strands = cloth(rng, {"stripes along": 1.0}, 128).material.texture.astype(float).mean(-1)
+        strands = (
+            1
+            + 0.12 * (strands - strands.mean()) / max(strands.std(), 1e-6)
+            + rng.normal(0, 0.06, strands.shape)
+        )
+        texture = np.clip(colour * strands[..., None], 0, 255).astype(np.uint8)
+        material = plain_material(colour, 0.55, 0.25)
+        swatch = Swatch(type(material)(texture, 0.55, 0.25), 0.08, {"colour": [int(c) for c in colour]})
+        self._wear("hair", field, vertices, swatch, 0.015)
+        if kind == "tied":
+            head = chart.head > 0.5
+            low, high = self.dresser.skin[head].min(0), self.dresser.skin[head].max(0)
+            at = rng.uniform(0.55, 0.85)
+            if rng.random() < 0.5:  # a bun
+                centre = np.array([low[0] - 0.015 + 0.02 * at, low[1] + at * (high[1] - low[1]), 0.0])
+                radii = np.full(3, rng.uniform(0.03, 0.045))
+            else:  # a ponytail
+                long = rng.uniform(0.08, 0.16)
+                centre = np.array([low[0] - 0.022, low[1] + at * (high[1] - low[1]) - 0.8 * long, 0.0])
+                radii = np.array([0.022, long, 0.028])
+            self.knot = centre, radii
+
+
+def dress(
+    rng: Rng,
+    body,
+    subject,
+    animate: Animate,
+    person: int,
+    fixed: dict | None = None,
+    skin: np.ndarray | None = None,
+) -> Person:
+    """A person in a random outfit.
+
+    Args:
+        animate: dressed rest vertices (V,3), or None for the bare skin, to an `Animation`.
+        person: number of the person in the scene.
+        fixed: pieces that are not drawn: whole, upper, lower, feet, hair by name.
+        skin: (T,V,3) the bare skin in the world, if it is there already.
+    """
+    chart = chart_of(body)
+    outfit = Outfit(rng, chart, subject.vertices.numpy())
+    fixed = dict(fixed or {})
+    hair = fixed.pop("hair", "")
+    outfit.put_on(**fixed)
+    face = outfit.head(hair)
+    if skin is None:
+        skin = to_world(animate(None).vertices)
+    prefix = "subject" if person == 0 else f"person {person}"
+    meshes = _cut_out(chart, outfit, face, animate, skin, prefix, person)
+    return Person(tuple(meshes), skin, outfit.notes)
+
+
+def to_world(vertices) -> np.ndarray:
+    """Vertices (...,V,3) in OpenSim ground to float32 in the world."""
+    return np.ascontiguousarray(ground_to_world(as_tensor(vertices)).numpy(), dtype=np.float32)
+
+
+def _cut_out(
+    chart, outfit: Outfit, face: Swatch, animate: Animate, skin, prefix: str, person: int
+) -> list[Mesh]:
+    layers = outfit.dresser.layers
+    covers = [(n, layer.field, layer.hides) for n, layer in enumerate(layers) if layer.hides is not None]
+    if outfit.skirt is not None:
+        field = skirt_field(chart, outfit.skirt.waist, outfit.skirt.length)
+        covers.append((len(layers), field, 0.07))
+
+    def seen(number: int, field: np.ndarray) -> np.ndarray:
+        """The part of a field that no later garment hides."""
+        for n, other, margin in covers:
+            if n > number:
+                field = np.minimum(field, margin - other)
+        return field
+
+    meshes = []
+    bare = cut(chart.faces, seen(-1, np.full(len(chart.rest), 0.1)))
+    piece, uv = unwrap(bare, heads.skin_uv(chart, chart.corner_uv(bare)))
+    meshes.append(
+        make_mesh(f"{prefix} skin", piece.apply(skin), piece.faces, uv, face.material, person=person)
+    )
+    for members, animated in _animated(layers, animate):
+        for n in members:
+            layer = layers[n]
+            number = n if layer.hides is not None else n + 0.5
+            part = cut(chart.faces, seen(number, layer.field))
+            if len(part.faces) == 0:
+                continue
+            piece, uv = unwrap(part, chart.corner_uv(part))
+            meshes.append(
+                make_mesh(
+                    f"{prefix} {layer.name}",
+                    piece.apply(animated),
+                    piece.faces,
+                    uv / layer.swatch.metres,
+                    layer.swatch.material,
+                    person=person,
+                    two_sided=True,
+                )
+            )
+    if outfit.skirt is not None:
+        s = outfit.skirt
+        vertices, faces, uv = skirt(
+            chart, skin.astype(np.float64), s.waist, s.length, s.ease, s.flare, s.waves
+        )
+        meshes.append(
+            make_mesh(
+                f"{prefix} skirt",
+                vertices,
+                faces,
+                uv / s.swatch.metres,
+                s.swatch.material,
+                person=person,
+                two_sided=True,
+            )
+        )
+    return meshes + _attached(chart, outfit, skin, prefix, person)
+
+
+def _animated(layers: list[Layer], animate: Animate):
+    """Groups of layers that do not meet on the skin, each with its vertices (T,V,3) in the world.
+
+    A group is animated at once: the rest mesh is one garment here and another there.
+    """
+    groups: list[tuple[list[int], np.ndarray, np.ndarray]] = []
+    for n, layer in enumerate(layers):
+        near = layer.field > -_SUPPORT_M
+        for members, taken, rest in groups:
+            if not (taken & near).any():
+                members.append(n)
+                taken |= near
+                rest[near] = layer.vertices[near]
+                break
+        else:
+            groups.append(([n], near.copy(), layer.vertices.copy()))
+    for members, _, rest in groups:
+        yield members, to_world(animate(as_tensor(rest.astype(np.float32))).vertices)
+
+
+def _attached(chart: BodyChart, outfit: Outfit, skin: np.ndarray, prefix: str, person: int) -> list[Mesh]:
+    """What the head carries rigidly: a cap's brim, tied hair."""
+    head = np.flatnonzero(chart.head > 0.9)
+    rest = to_world(outfit.dresser.skin)
+    parts = []
+    if outfit.brim is not None:
+        vertices, faces, swatch = outfit.brim
+        parts.append(("brim", vertices, faces, vertices[:, [2, 0]] / swatch.metres, swatch.material))
+    if outfit.knot is not None:
+        material = next(layer.swatch.material for layer in outfit.dresser.layers if layer.name == "hair")
+        vertices, faces, uv = ball()
+        vertices = vertices[:, [1, 2, 0]] * outfit.knot[1] + outfit.knot[0]  # ball axes to ground axes
+        parts.append(("tied hair", vertices, faces, uv * [4, 2], material))
+    if not parts:
+        return []
+    rotation, shift = rigid(rest[head], skin[:, head])
+    return [
+        make_mesh(
+            f"{prefix} {name}",
+            np.einsum("tij,nj->tni", rotation, to_world(vertices)) + shift[:, None],
+            faces,
+            uv,
+            material,
+            person=person,
+            two_sided=name == "brim",
+        )
+        for name, vertices, faces, uv, material in parts
+    ]
+
+
+def rigid(rest: np.ndarray, moved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rotations (T,3,3) and translations (T,3) that take points (P,3) closest to (T,P,3) (Kabsch 1976)."""
+    rest, moved = np.asarray(rest, np.float64), np.asarray(moved, np.float64)
+    a, b = rest.mean(0), moved.mean(1)
+    u, _, vt = np.linalg.svd(np.einsum("pi,tpj->tij", rest - a, moved - b[:, None]))
+    u[..., 2] *= np.sign(np.linalg.det(u @ vt))[:, None]
+    rotation = np.swapaxes(u @ vt, 1, 2)
+    return rotation, b - rotation @ a
