@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.interpolate import CubicSpline
+from scipy.spatial.transform import Rotation, Slerp
 
 from odah.motions.tracks import Tracks
 from pose2sim_biokin.errors import BiokinError
+from pose2sim_biokin.io.atomic import OutputSet
 from pose2sim_biokin.skeleton.model import Skeleton
 
 FPS = 60.0
@@ -55,13 +58,54 @@ def read_clips(path: Path, skeleton: Skeleton, shortest: int = 32) -> list[Recor
     groups = _groups(path, list(clips))
     recordings = []
     for name, q in clips.items():
-        tracks = Tracks.from_coordinates(q, skeleton)
-        for start, stop in _smooth_stretches(tracks):
-            if stop - start >= shortest:
-                recordings.append(
-                    Recording(f"{name}[{start}:{stop}]", groups[name], _cut(tracks, start, stop))
-                )
+        recordings += cut_recordings(name, groups[name], Tracks.from_coordinates(q, skeleton), FPS, shortest)
     return recordings
+
+
+def cut_recordings(name: str, group: str, tracks: Tracks, fps: float, shortest: int = 32) -> list[Recording]:
+    """The stretches without jumps of a motion at any rate, at FPS, of at least ``shortest`` frames there."""
+    recordings = []
+    for start, stop in _smooth_stretches(tracks, fps):
+        count = int(np.floor((stop - 1 - start) * FPS / fps + 1e-6)) + 1
+        if stop - start > 1 and count >= shortest:
+            part = _cut(tracks, start, stop)
+            if fps != FPS:
+                part = resampled(part, fps / FPS * np.arange(count))
+            recordings.append(Recording(f"{name}[{start}:{stop}]", group, part))
+    return recordings
+
+
+def resampled(tracks: Tracks, at: np.ndarray) -> Tracks:
+    """The motion at ``at`` (T,) frames, between them by cubic splines, shoulders along the shortest arcs."""
+    frames = np.arange(tracks.frames)
+    at = np.minimum(at, tracks.frames - 1)
+    curves = {n: CubicSpline(frames, c)(at) for n, c in tracks.curves.items()}
+    shoulders = {
+        side: Slerp(frames, Rotation.from_matrix(m))(at).as_matrix() for side, m in tracks.shoulders.items()
+    }
+    return Tracks(len(at), curves, shoulders)
+
+
+def write_clips(path: Path, recordings: list[Recording], skeleton: Skeleton) -> Path:
+    """Write recordings as an .npz that `read_clips` reads, and the .json that says what belongs together.
+
+    Raises:
+        BiokinError: there are none, the name does not end in .npz, or a file cannot be written.
+    """
+    if not recordings or path.suffix.lower() != ".npz":
+        raise BiokinError(f"{path}: expected recordings and a name that ends in .npz.")
+    clips = {f"{i:05d}_{r.name}": r for i, r in enumerate(recordings)}
+    arrays = {
+        name.replace("/", "_"): r.tracks.coordinates(skeleton).astype(np.float32) for name, r in clips.items()
+    }
+    listing = [
+        {"clip": name, "file": f"{r.group}/{name}"} for name, r in zip(arrays, clips.values(), strict=True)
+    ]
+    with OutputSet() as outputs:
+        np.savez_compressed(outputs.stage(path), coordinates=np.array(skeleton.coordinate_names), **arrays)
+        outputs.stage(path.with_suffix(".json")).write_text(json.dumps(listing, indent=1), encoding="utf-8")
+        outputs.commit()
+    return path
 
 
 def split_by_group(recordings: list[Recording]) -> dict[str, list[Recording]]:
@@ -112,13 +156,13 @@ def _cut(tracks: Tracks, start: int, stop: int) -> Tracks:
     )
 
 
-def _smooth_stretches(tracks: Tracks) -> list[tuple[int, int]]:
+def _smooth_stretches(tracks: Tracks, fps: float) -> list[tuple[int, int]]:
     speed = np.zeros(tracks.frames - 1)
     for curve in tracks.curves.values():
-        speed = np.maximum(speed, np.abs(np.diff(np.radians(curve))) * FPS)
+        speed = np.maximum(speed, np.abs(np.diff(np.radians(curve))) * fps)
     for matrices in tracks.shoulders.values():
         turned = np.einsum("tij,tij->t", matrices[1:], matrices[:-1])
-        speed = np.maximum(speed, np.arccos(np.clip((turned - 1) / 2, -1, 1)) * FPS)
+        speed = np.maximum(speed, np.arccos(np.clip((turned - 1) / 2, -1, 1)) * fps)
     ends = [0, *(np.flatnonzero(speed > _JUMP_RAD_S) + 1).tolist(), tracks.frames]
     return list(zip(ends[:-1], ends[1:], strict=True))
 

@@ -97,7 +97,7 @@ def coverage_text(coordinates: np.ndarray, skeleton: Skeleton) -> str:
 
 
 def coverage_picture(coordinates: np.ndarray, skeleton: Skeleton, path: str | Path) -> Path:
-    """Write the histograms as a PNG, one panel a coordinate; those of the left arm and leg lie on the right's.
+    """Write the histograms as a PNG, one panel a coordinate; the left side's lie on the right's.
 
     Raises:
         BiokinError: the file cannot be written.
@@ -109,7 +109,7 @@ def coverage_picture(coordinates: np.ndarray, skeleton: Skeleton, path: str | Pa
     panels = [name for name in rows if not (name.endswith("_l") and f"{name[:-2]}_r" in rows)]
     columns = 5
     lines = -(-len(panels) // columns)
-    figure = Figure(figsize=(3 * columns, 2 * lines), layout="constrained")
+    figure = Figure(figsize=(3 * columns, 2 * lines))
     FigureCanvasAgg(figure)
     axes = np.atleast_1d(figure.subplots(lines, columns)).ravel()
     for axis, name in zip(axes, panels, strict=False):
@@ -129,6 +129,7 @@ def coverage_picture(coordinates: np.ndarray, skeleton: Skeleton, path: str | Pa
         handles.legend(fontsize=7)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
+    figure.subplots_adjust(0.03, 0.05, 0.99, 0.92, wspace=0.2, hspace=0.45)
     figure.suptitle(f"Share of {len(coordinates)} frames (%) over each coordinate's range (deg)", fontsize=10)
     path = Path(path)
     with atomic_path(path) as staged:

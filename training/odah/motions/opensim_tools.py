@@ -32,8 +32,8 @@ MARKER_LIMIT_M = 0.030
 # centres come out of regressions that hold in any pose.
 WEIGHTS = {"ASI": 10.0, "PSI": 10.0, "HJC": 10.0, "KJC": 10.0, "AJC": 10.0, "SJC": 5.0, "EJC": 5.0}
 _STATIC_SECONDS = 0.5
-# OpenSim's default of 1e-5 stops early where a joint is at the end of its range: 16 degrees off in the forearm
-# with perfect markers; this is 1.7 degrees off.
+# OpenSim's default of 1e-5 stops early where a joint is at the end of its range: with perfect markers a
+# forearm was 16 degrees off, and 1.7 with this.
 _ACCURACY = "1e-07"
 # Pose, in rad, in which OpenSim's search begins: no joint at the end of its range.
 _START = {"knee_angle": 0.1, "elbow_flex": 0.4, "pro_sup": 0.8, "arm_add": -0.3}
