@@ -52,6 +52,30 @@ def rename(path, names: dict[str, str], target=None):
     """Change column names of a motion file, or drop the columns that become None."""
     lines = path.read_text(encoding="utf-8").splitlines()
     end = lines.index("endheader") + 1
+    rows = [line.split("\t") for line in lines[end:]]
+    kept = [i for i, n in enumerate(rows[0]) if names.get(n, n) is not None]
+    rows[0] = [names.get(n, n) or "" for n in rows[0]]
+    table = ["\t".join(row[i] for i in kept) for row in rows]
+    (target or path).write_text("\n".join(lines[:end] + table), encoding="utf-8")
+
+
+@pytest.mark.parametrize("fps", [60.0, 100.0, 250.0, 30.0])
+def test_motion_files_of_any_rate_become_60_hz(tmp_path, fps):
+    write_mot(tmp_path / "walk.mot", at(fps), motion(at(fps)), SKELETON)
+    (recording,) = read_motion_source(tmp_path, SKELETON)
+    assert recording.tracks.frames == len(at(60.0))
+    found = recording.tracks.coordinates(SKELETON)
+    # shoulders go straight from frame to frame, which shows at 30 Hz
+    np.testing.assert_allclose(found, motion(at(60.0)), atol=2e-4 if fps > 50 else 4e-3)
+
+
+def test_pose2sim_names_and_radians(tmp_path):
+    path = write_mot(tmp_path / "a" / "full.mot", at(60.0), motion(at(60.0)), SKELETON)
+    trunk = {"extension": "Flex_Ext", "bending": "Lat_Bending", "rotation": "axial_rotation"}
+    rename(path, {f"lumbar_{a}": f"L5_S1_{b}" for a, b in trunk.items()} | {"subtalar_angle_r": None})
+    states = tmp_path / "b" / "states.sto"
+    states.parent.mkdir()
+    names = [f"/jointset/some/{n}/value" for n in SKELETON.coordinate_names]
     table = np.column_stack([at(60.0), motion(at(60.0))])
     rows = ["\t".join(map(repr, row)) for row in table.tolist()]
     header = ["States", "inDegrees = no", "endheader", "\t".join(["time", *names])]

@@ -6,7 +6,7 @@ that a pose leaves out return to standing. Gait is a cycle, see `gait.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -195,14 +195,20 @@ ACTIONS: dict[str, Action] = {
 }
 
 
-def perform(name: str, rng: np.random.Generator, frames: int, fps: float) -> Tracks:
+def perform(
+    name: str,
+    rng: np.random.Generator,
+    frames: int,
+    fps: float,
+    actions: Mapping[str, Action] = ACTIONS,
+) -> Tracks:
     """The action repeated, each time with other amplitudes, over ``frames``; a random moment comes first."""
     keys: list[Key] = []
     duration = frames / fps
     begin = rng.uniform(0.0, 1.5)
     speed = rng.uniform(0.75, 1.5)
     while sum(k.move + k.hold for k in keys) < (duration + begin) * speed + 0.1:
-        keys += [_vary(key, rng) for key in ACTIONS[name](rng)]
+        keys += [_vary(key, rng) for key in actions[name](rng)]
     names = sorted({n for key in keys for n in key.pose} | set(_REST))
     times, rows, now, heading = [0.0], [], 0.0, 0.0
     rows.append([_REST.get(n, 0.0) for n in names])

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from odah.motions.actions import ACTIONS, perform
+from odah.motions.actions import ACTIONS, Action, perform
 from odah.motions.clips import FPS, Recording, window
+from odah.motions.everyday import ALL_ACTIONS
 from odah.motions.explore import explore, explore_forearm, explore_shoulder
 from odah.motions.gait import gait
+from odah.motions.limbs import limb_penetration
 from odah.motions.tracks import Tracks
 from pose2sim_biokin.skeleton.kinematics import ForwardKinematics
 
@@ -44,6 +47,7 @@ def sample_motion(
     fk: ForwardKinematics,
     fps: float = FPS,
     shares: dict[str, float] | None = None,
+    everyday: bool = False,
 ) -> MotionClip:
     """A random motion for a split.
 
@@ -52,11 +56,16 @@ def sample_motion(
         recordings: the split's own recordings; without any, actions take their share.
         fk: kinematics of the skeleton.
         shares: of kinds of motion, in place of those of SHARES.
+        everyday: also act what `everyday.py` has, and let no limb pass through the other side's. Without it
+            a seed draws what it drew for the crops that the shipped network was trained on.
     """
     kinds = [k for k in SHARES if recordings or k != "recorded"]
     shares = np.array([(SHARES | (shares or {}))[k] for k in kinds])
     kind = str(rng.choice(kinds, p=shares / shares.sum()))
-    name, tracks = _draw(kind, rng, split, recordings, frames, fps)
+    actions = ALL_ACTIONS if everyday else ACTIONS
+    name, tracks = _draw(kind, rng, split, recordings, frames, fps, actions)
+    if everyday and kind != "recorded":
+        tracks = _apart(name, tracks, rng, frames, fk, fps)
     keep = 0.6 if kind in ("recorded", "gait") else 0.8
     own_arms = rng.random() < keep
     heading = rng.uniform(-180, 180)
@@ -67,7 +76,7 @@ def sample_motion(
         candidate = candidate.mirrored() if mirror else candidate
         candidate.curves["turn"] = candidate.get("turn") + heading
         q = candidate.coordinates(fk.skeleton)
-        depth = penetration(q, fk)
+        depth = max(penetration(q, fk), limb_penetration(q, fk)) if everyday else penetration(q, fk)
         if best is None or depth < best[0]:
             best = (depth, q)
         if depth < _PENETRATION_M:
@@ -76,8 +85,36 @@ def sample_motion(
     return MotionClip(best[1], lift, name, kind)
 
 
+def _apart(
+    name: str, tracks: Tracks, rng: np.random.Generator, frames: int, fk: ForwardKinematics, fps: float
+) -> Tracks:
+    """The motion, or the best of a few more of its name if its legs pass through each other."""
+    best = (_legs_depth(tracks, fk), tracks)
+    for _ in range(4):
+        if best[0] < _PENETRATION_M:
+            break
+        if name in ALL_ACTIONS:
+            tracks = perform(name, rng, frames, fps, ALL_ACTIONS)
+        else:
+            tracks = gait(rng, frames, fps) if name == "gait" else explore(rng, frames, fps)
+        best = min(best, (_legs_depth(tracks, fk), tracks), key=lambda pair: pair[0])
+    return best[1]
+
+
+def _legs_depth(tracks: Tracks, fk: ForwardKinematics) -> float:
+    """Depth of the legs alone: the arms are drawn again by themselves."""
+    still = Tracks(tracks.frames, {"elbow_r": np.zeros(tracks.frames), "elbow_l": np.zeros(tracks.frames)})
+    return limb_penetration(tracks.with_arms_of(still).coordinates(fk.skeleton), fk)
+
+
 def _draw(
-    kind: str, rng: np.random.Generator, split: str, recordings: list[Recording], frames: int, fps: float
+    kind: str,
+    rng: np.random.Generator,
+    split: str,
+    recordings: list[Recording],
+    frames: int,
+    fps: float,
+    actions: Mapping[str, Action],
 ) -> tuple[str, Tracks]:
     if kind == "recorded":
         weights = np.sqrt([r.tracks.frames for r in recordings])  # short ones are rare movements
@@ -86,9 +123,9 @@ def _draw(
         start = rng.uniform(0, max(1.0, recording.tracks.frames - frames * step))
         return recording.name, window(recording, start, frames, step)
     if kind == "action":
-        names = [n for n in ACTIONS if split != "train" or n not in HELD_OUT_ACTIONS]
+        names = [n for n in actions if split != "train" or n not in HELD_OUT_ACTIONS]
         name = str(rng.choice(names))
-        return name, perform(name, rng, frames, fps)
+        return name, perform(name, rng, frames, fps, actions)
     if kind == "gait":
         return "gait", gait(rng, frames, fps)
     return "explore", explore(rng, frames, fps)

@@ -60,7 +60,7 @@ def sample_sequence(
         length = round(fps * rng.uniform(*piece_s))
         length = room if room - length < fps * piece_s[0] else length  # no short rest at the end
         spare = round(fps * (_BLEND_S + _TURN_S))
-        drawn = sample_motion(rng, split, recordings, length + spare, fk, fps, shares)
+        drawn = sample_motion(rng, split, recordings, length + spare, fk, fps, shares, everyday=True)
         tracks = Tracks.from_coordinates(drawn.coordinates, fk.skeleton)
         tracks.lift = drawn.lift
         tracks = _cut(tracks, 0, max(_moving(drawn.coordinates), round(fps * _SHORTEST_S)))
