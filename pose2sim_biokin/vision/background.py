@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pose2sim_biokin.vision.masks import PackedMask
+from pose2sim_biokin.vision.masks import PackedMask, mask_box
 
 LONG_SIDE = 480
 SAMPLES = 40
@@ -28,13 +28,16 @@ _FEWEST = 8  # sampled frames that a plate is made of
 _SAME = 10.0  # grey levels by which two looks at the same wall differ at most
 _NOISE = 2.5  # least noise of a video, grey levels
 _GAIN = (0.5, 2.0)
-_SHADOW = 0.5  # the darkest shadow, as a share of the light
+_LIGHT = (0.5, 1.2)  # the darkest shadow and the brightest reflection, as shares of the usual light
 _RESTLESS = 0.08  # share of the free picture that may have moved in a usual frame
 _KNOWN = 0.15  # least share of the people's whereabouts whose plate is known
 _SOFT = 0.03  # a network's outline is wrong by about this part of a person's height
 _REACH = 0.5  # a person goes on this part of a height beyond what the network saw of them
 _SUPPORT = 3.0  # weight of the neighbours' opinion
 _ROUNDS = 4
+
+
+Window = tuple[slice, slice]  # rows and columns
 
 
 class NotStill(Exception):
@@ -61,28 +64,31 @@ class Background:
         object.__setattr__(self, "_direction", self.plate / length[..., None])
         object.__setattr__(self, "_precision", 1 / (self.noise * self.noise))
 
-    def evidence(self, image: np.ndarray, busy: np.ndarray) -> np.ndarray:
-        """Log odds (h, w) float32 that a pixel is not background; 0 where the plate is unknown.
+    def evidence(self, image: np.ndarray, busy: np.ndarray, window: Window) -> np.ndarray:
+        """Log odds float32 that a pixel is not background; 0 where the plate is unknown.
 
         Args:
             image: (h, w, 3) uint8 BGR at working size.
             busy: (h, w) bool, where people may be: left out when the exposure is compared.
+            window: the part of the picture that is wanted.
 
         The difference is split along and across the plate's colour (Horprasert et al. 1999, "A statistical
         approach for real-time robust background subtraction"). Noise gives the odds of a Gaussian against an
-        even distribution; what is only darker may be a shadow and speaks for nobody.
+        even distribution; what is only darker, or a little brighter, may be a shadow or a reflection and
+        speaks for nobody.
         """
         gain = _gain(image, self.plate, (self.trust > 0.8) & ~busy)
-        difference = cv2.subtract(image.astype(np.float32) / gain, self.plate)
-        along = _sum(cv2.multiply(difference, self._direction))
+        difference = cv2.subtract(image[window].astype(np.float32) / gain, self.plate[window])
+        along = _sum(cv2.multiply(difference, self._direction[window]))
         along2 = along * along
         across2 = np.maximum(_sum(cv2.multiply(difference, difference)) - along2, 0)
+        precision, length = self._precision[window], self._length[window]
         # light changes more often than colour
-        n2 = np.minimum((along2 / 2.25 + across2) * self._precision, 30)
+        n2 = np.minimum((along2 / 2.25 + across2) * precision, 30)
         odds = np.clip(cv2.blur(n2, (3, 3)) / 2 - 4, -4, 6)
-        shadow = (along < 0) & (along > (_SHADOW - 1) * self._length) & (across2 * self._precision < 6)
-        odds[shadow] = np.minimum(odds[shadow], -0.5)
-        return odds * self.trust
+        low, high = _LIGHT
+        light = (along > (low - 1) * length) & (along < (high - 1) * length) & (across2 * precision < 6)
+        return np.where(light, np.minimum(odds, -0.5), odds) * self.trust[window]
 
 
 def working_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -134,12 +140,12 @@ def build_background(images: Sequence[np.ndarray], masks: Sequence[np.ndarray]) 
     if moved > _RESTLESS:
         raise NotStill(f"{moved:.0%} of the picture changes from frame to frame")
     size = people_size(masks)
-    refined = np.stack(
-        [
-            separate(background.evidence(image, near), mask, size) > 0
-            for image, mask, near in zip(images, masks, busy, strict=True)
-        ]
-    )
+    refined = np.zeros_like(masks)
+    for row, mask in enumerate(masks):
+        if mask.any():
+            window = window_around(mask, size)
+            odds = background.evidence(images[row], busy[row], window)
+            refined[row][window] = separate(odds, mask[window], size) > 0
     background, _ = _plate(images, np.stack([_around(mask) for mask in refined]), masks)
     people = refined.any(0)
     known = float((background.trust[people] > 0.5).mean()) if people.any() else 1.0
@@ -170,14 +176,25 @@ def separate(odds: np.ndarray, mask: np.ndarray, size: float) -> np.ndarray:
     """
     if not mask.any():
         return np.full(odds.shape, -6, np.float32)
-    inside = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, 3)
-    outside = cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, 3)
+    inside, outside = distance_to(~mask), distance_to(mask)
     alone = odds + 2 * np.clip((inside - outside) / max(_SOFT * size, 1.0), -1, 1)
     alone[outside > _REACH * size] = -6
     values = alone
     for _ in range(_ROUNDS):
         values = alone + _SUPPORT * cv2.GaussianBlur(np.tanh(values / 2), (0, 0), 2.0)
     return values
+
+
+def window_around(mask: np.ndarray, size: float) -> Window:
+    """Where `separate` may find the people of a mask (h, w), not empty, of this size."""
+    x0, y0, x1, y1 = mask_box(mask)
+    reach = round(_REACH * size) + 8
+    return slice(max(0, y0 - reach), y1 + reach), slice(max(0, x0 - reach), x1 + reach)
+
+
+def distance_to(mask: np.ndarray) -> np.ndarray:
+    """Pixels (h, w) float32 from each pixel to the nearest one of a mask (h, w) bool."""
+    return cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, 3)
 
 
 def _sum(values: np.ndarray) -> np.ndarray:
@@ -192,11 +209,10 @@ def _around(mask: np.ndarray) -> np.ndarray:
 
 def _gain(image: np.ndarray, plate: np.ndarray, free: np.ndarray) -> np.ndarray:
     """How much brighter (3,) float32 each channel of an image is than the plate's, where it is free."""
-    free = free.copy()
-    free[1::2] = False
+    image, plate, free = image[::3, ::3], plate[::3, ::3], free[::3, ::3]
     now, then = image[free].astype(np.float32), plate[free]
     usable = (then.min(-1) > 25) & (then.max(-1) < 235) & (now.max(-1) < 245)
-    if usable.sum() < 200:
+    if usable.sum() < 100:
         return np.ones(3, np.float32)
     return np.clip(np.median(now[usable] / then[usable], axis=0), *_GAIN).astype(np.float32)
 
@@ -235,7 +251,7 @@ def _plate(images: np.ndarray, busy: np.ndarray, masks: np.ndarray) -> tuple[Bac
     share = agreeing / np.maximum(count, 1)
     trust = np.clip((share - 0.5) / 0.3, 0, 1) * np.clip((agreeing - 1) / 2, 0, 1)
     # what the network takes for a person in most frames, and which never changes: a person who keeps still
-    trust = trust * np.clip((0.6 - (same & masks).mean(0)) / 0.2, 0, 1)
+    trust = trust * np.clip((0.5 - (same & masks).mean(0)) / 0.2, 0, 1)
     apart = np.where(free, apart, 255)
     apart.sort(axis=0)
     spread = np.take_along_axis(apart, (last // 2)[None], 0)[0].astype(np.float32)

@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from pose2sim_biokin.vision.background import Background, separate, shrink, shrink_mask
+from pose2sim_biokin.vision.background import (
+    Background,
+    distance_to,
+    separate,
+    shrink,
+    shrink_mask,
+    window_around,
+)
 from pose2sim_biokin.vision.masks import Box, PackedMask, PersonInstance, mask_box
 
 FOUND_WITHOUT_NETWORK = 0.0  # score of a person that only the background gives away
@@ -23,6 +30,9 @@ _SPECK = 0.02  # parts smaller than this share of a person are none
 _SURE = 0.5  # score from which the network's people are people and not parts of one
 _LOST_FRAMES = 15  # for so long a person is followed without the network
 _LIKE = 0.4  # least overlap with where a lost person was, the frame before
+
+# log odds (h, w), mask (h, w), score, and frames since the network saw the person
+_Found = tuple[np.ndarray, np.ndarray, float, int]
 
 
 @dataclass(eq=False)
@@ -46,23 +56,31 @@ class Foreground:
             masks: the network's, of the whole image.
 
         Returns:
-            People with masks (H, W), best first. Those that the network saw shortly before but not in this frame
-            have the score 0.
+            People with masks (H, W), best first. Those that the network saw shortly before but not in this
+            frame have the score 0.
         """
         small = shrink(image)
         seen = [shrink_mask(mask) for mask in masks]
-        union = np.any(seen, axis=0) if seen else np.zeros(small.shape[:2], bool)
-        busy = cv2.dilate(union.view(np.uint8), np.ones((9, 9), np.uint8)).view(bool)
-        for lost, _ in self._before:
-            busy |= lost
-        odds = self.background.evidence(small, busy)
+        where = np.zeros(small.shape[:2], bool)
+        for mask in (*seen, *(mask for mask, _ in self._before)):
+            where |= mask
+        if not where.any():
+            return []
+        window = window_around(where, self.size)
+        busy = cv2.dilate(where.view(np.uint8), np.ones((9, 9), np.uint8)).view(bool)
+        odds = self.background.evidence(small, busy, window)
+        seen = [np.ascontiguousarray(mask[window]) for mask in seen]
+        union = np.any(seen, axis=0) if seen else np.zeros(odds.shape, bool)
         values = separate(odds, union, self.size)
         groups = self._groups(values, seen, [mask.score for mask in masks])
         found = [(values, part, score, 0) for part, score in groups]
-        found += self._lost(odds, found)
-        self._before = [(part, missed) for _, part, _, missed in found]
-        shape = image.shape[:2]
-        people = [PersonInstance.from_mask(_enlarge(v, part, shape), score) for v, part, score, _ in found]
+        found += self._lost(odds, [(mask[window], missed) for mask, missed in self._before], found)
+        self._before, people = [], []
+        for values, part, score, missed in found:
+            place, odds_there = np.zeros_like(where), np.full(where.shape, -6, np.float32)
+            place[window], odds_there[window] = part, values
+            self._before.append((place, missed))
+            people.append(PersonInstance.from_mask(_enlarge(odds_there, place, image.shape[:2]), score))
         return [person for person in people if person is not None]
 
     def _groups(
@@ -105,17 +123,20 @@ class Foreground:
         mask = np.isin(labels, list(group.parts))
         rivals = [other for other in groups if other is not group and other.parts & group.parts]
         if rivals:
-            mine = _distance(group.mask)
+            mine = distance_to(group.mask)
             for rival in rivals:
-                mask &= mine <= _distance(rival.mask)
+                mask &= mine <= distance_to(rival.mask)
         return mask
 
-    def _lost(self, odds: np.ndarray, found: list) -> list[tuple[np.ndarray, np.ndarray, float, int]]:
+    def _lost(
+        self, odds: np.ndarray, earlier: list[tuple[np.ndarray, int]], found: list[_Found]
+    ) -> list[_Found]:
         """People of the frame before who are missing in this one, where the difference still shows them."""
         still = []
-        for before, missed in self._before:
+        for before, missed in earlier:
             if missed >= _LOST_FRAMES or any(_overlap(before, part) > 0.2 for _, part, _, _ in found):
                 continue
+            before = np.ascontiguousarray(before)
             values = separate(odds, before, self.size)
             # the place alone proves nothing: there must be a difference
             labels = self._parts((values > 0) & (cv2.blur(odds, (5, 5)) > 0.5))
@@ -151,10 +172,6 @@ def _beside(one: _Group, two: _Group) -> bool:
 
 def _box(mask: np.ndarray) -> Box:
     return mask_box(mask) or (0, 0, 0, 0)
-
-
-def _distance(mask: np.ndarray) -> np.ndarray:
-    return cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, 3)
 
 
 def _overlap(one: np.ndarray, two: np.ndarray) -> float:
