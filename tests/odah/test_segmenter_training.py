@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from odah.segmenter.composites import Composer, cut_out, read_sprites
-from odah.segmenter.evaluate_segmenter import iou, measure
+from odah.segmenter.evaluate_segmenter import iou, mean_iou, measure
 from odah.segmenter.frames import HELD_OUT_VIDEOS, Frame, clean_plate, read_frames, split_frames
 from odah.segmenter.train_segmenter import collate, vary
 from pose2sim_biokin.vision.masks import PersonInstance
@@ -118,8 +118,27 @@ def test_measure_counts_best_instance_misses_and_extra_ones(frames):
     half = frames[1].mask.copy()
     half[:60] = False
     answers = [[frames[0].mask], [half, frames[1].mask], []]
-    table = measure(Fake(answers), frames[:3])["a"]
+    tables = measure(Fake(answers), frames[:3])
+    # three frames are too few to learn a background from
+    assert tables["with_background"] == tables["network"]
+    table = tables["network"]["a"]
     assert table["iou"] == pytest.approx(2 / 3, abs=1e-3)
     assert table["iou_top_score"] == pytest.approx((1 + iou(half, frames[1].mask)) / 3, abs=1e-3)
     assert table["misses"] == pytest.approx(1 / 3, abs=1e-3)
     assert table["more_than_one"] == pytest.approx(1 / 3, abs=1e-3)
+
+
+def test_measure_tells_what_the_background_adds():
+    """Ten frames of a moving person; the network's masks reach far into the wall."""
+    frames = [disc_frame(f"a_{k:02d}", 20 + 13 * k, 60) for k in range(10)]
+
+    class Leaky:
+        def segment(self, images, camera, numbers):
+            (frame,) = [f for f in frames if f.image is images[0]]
+            leak = cv2.dilate(frame.mask.astype(np.uint8), np.ones((1, 31), np.uint8))
+            return [[PersonInstance.from_mask(leak)]]
+
+    tables = measure(Leaky(), frames)
+    assert tables["network"]["a"]["iou"] < 0.65
+    assert tables["with_background"]["a"]["iou"] > 0.9
+    assert mean_iou(tables["network"]) == tables["network"]["a"]["iou"]

@@ -12,6 +12,9 @@ import numpy as np
 
 from odah.segmenter.frames import Frame, read_frames, split_frames
 from pose2sim_biokin.segmentation import YoloSegmenter
+from pose2sim_biokin.vision.background import NotStill, build_background, people_size, shrink, shrink_mask
+from pose2sim_biokin.vision.foreground import Foreground
+from pose2sim_biokin.vision.masks import PackedMask
 
 
 def predict_masks(segmenter: YoloSegmenter, images: list[np.ndarray]) -> list[np.ndarray]:
@@ -25,35 +28,72 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
     return float((a & b).sum() / max((a | b).sum(), 1))
 
 
-def measure(segmenter: YoloSegmenter, frames: list[Frame]) -> dict[str, dict[str, float]]:
-    """Per video: frames, mean IoU of the best-matching instance (a miss counts 0) and of the best-scored one,
-    the share of misses (IoU under 0.5) and of frames with further instances.
+def sharpened(images: list[np.ndarray], masks: list[np.ndarray]) -> list[np.ndarray]:
+    """Masks (n, H, W) bool of every image of one video, made better by its still background.
+
+    Args:
+        images: (H, W, 3) uint8 BGR, in order.
+        masks: of each, from :func:`predict_masks`; returned as they are where no background holds still.
     """
-    rows: dict[str, list[tuple[float, float, int]]] = {}
-    for frame in frames:
-        masks = predict_masks(segmenter, [frame.image])[0]
-        scores = [iou(m, frame.mask) for m in masks]
-        rows.setdefault(frame.video, []).append(
-            (max(scores, default=0.0), scores[0] if scores else 0.0, len(masks))
-        )
-    table = {}
-    for video, values in sorted(rows.items()):
-        best, first, count = (np.array(x, dtype=float) for x in zip(*values, strict=True))
-        table[video] = {
-            "frames": len(values),
-            "iou": round(best.mean(), 4),
-            "iou_top_score": round(first.mean(), 4),
-            "median_iou": round(float(np.median(best)), 4),
-            "misses": round(float((best < 0.5).mean()), 4),
-            "more_than_one": round(float((count > 1).mean()), 4),
-        }
-    return table
+    packed = [[PackedMask.pack(mask) for mask in found if mask.any()] for found in masks]
+    small = [shrink(image) for image in images]
+    seen = [
+        np.any([np.zeros(image.shape[:2], bool), *map(shrink_mask, found)], axis=0)
+        for image, found in zip(small, packed, strict=True)
+    ]
+    try:
+        foreground = Foreground(build_background(small, seen), people_size(seen))
+    except NotStill:
+        return masks
+    people = [foreground.people(image, found) for image, found in zip(images, packed, strict=True)]
+    return [np.array([p.mask for p in found]) if found else np.zeros((0, 1, 1), bool) for found in people]
 
 
-def sheet(segmenter: YoloSegmenter, images: list[np.ndarray], columns: int, width: int) -> np.ndarray:
-    """A contact sheet with the outlines of the predicted masks."""
+def measure(segmenter: YoloSegmenter, frames: list[Frame]) -> dict[str, dict[str, dict[str, float]]]:
+    """Scores of each video: of the "network" alone, and "with_background", where that holds still.
+
+    Labels serve to measure only. See :func:`scores` for what is in a row.
+    """
+    tables: dict[str, dict[str, dict[str, float]]] = {"network": {}, "with_background": {}}
+    for video in sorted({frame.video for frame in frames}):
+        own = [frame for frame in frames if frame.video == video]
+        images = [frame.image for frame in own]
+        masks = predict_masks(segmenter, images)
+        tables["network"][video] = scores(masks, own)
+        tables["with_background"][video] = scores(sharpened(images, masks), own)
+    return tables
+
+
+def mean_iou(table: dict[str, dict[str, float]]) -> float:
+    """Mean IoU over all frames of a table's videos."""
+    total = sum(row["frames"] for row in table.values())
+    return round(sum(row["iou"] * row["frames"] for row in table.values()) / total, 4)
+
+
+def scores(masks: list[np.ndarray], frames: list[Frame]) -> dict[str, float]:
+    """Frames, mean IoU of the best-matching instance (a miss counts 0) and of the first one, the share of
+    misses (IoU under 0.5) and of frames with further instances.
+
+    Args:
+        masks: for each frame (n, H, W) bool, best first.
+    """
+    all_ious = [[iou(mask, frame.mask) for mask in found] for found, frame in zip(masks, frames, strict=True)]
+    best = np.array([max(ious, default=0.0) for ious in all_ious])
+    first = np.array([ious[0] if ious else 0.0 for ious in all_ious])
+    return {
+        "frames": len(frames),
+        "iou": round(float(best.mean()), 4),
+        "iou_top_score": round(float(first.mean()), 4),
+        "median_iou": round(float(np.median(best)), 4),
+        "misses": round(float((best < 0.5).mean()), 4),
+        "more_than_one": round(float(np.mean([len(ious) > 1 for ious in all_ious])), 4),
+    }
+
+
+def sheet(images: list[np.ndarray], found: list[np.ndarray], columns: int, width: int) -> np.ndarray:
+    """A contact sheet with the outlines of the masks (n, H, W) found in each image."""
     tiles = []
-    for image, masks in zip(images, predict_masks(segmenter, images), strict=True):
+    for image, masks in zip(images, found, strict=True):
         drawn = image.copy()
         line = max(1, image.shape[1] // 300)
         for k, mask in enumerate(masks):
@@ -89,11 +129,16 @@ def main() -> None:
             close_up=options.close_up,
             largest=options.largest,
         )
-        print(json.dumps({"size": size, **measure(segmenter, held_out)}), flush=True)
+        tables = measure(segmenter, held_out)
+        print(json.dumps({"size": size, **{k: mean_iou(t) for k, t in tables.items()}, "videos": tables}))
     if options.sheet:
-        chosen = [f.image for f in held_out[:: max(1, len(held_out) // 15)]]
-        picture = sheet(segmenter, chosen, 5, 320)
-        cv2.imwrite(str(options.sheet), picture)
+        pictures, found = [], []
+        for video in sorted({frame.video for frame in held_out}):
+            images = [frame.image for frame in held_out if frame.video == video]
+            masks = sharpened(images, predict_masks(segmenter, images))
+            step = max(1, len(images) // 5)
+            pictures, found = pictures + images[::step][:5], found + masks[::step][:5]
+        cv2.imwrite(str(options.sheet), sheet(pictures, found, 5, 320))
 
 
 if __name__ == "__main__":

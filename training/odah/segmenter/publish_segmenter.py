@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from odah.segmenter.evaluate_segmenter import measure
+from odah.segmenter.evaluate_segmenter import mean_iou, measure
 from odah.segmenter.frames import HELD_OUT_VIDEOS, read_frames, split_frames
 from pose2sim_biokin.segmentation import YoloSegmenter
 
@@ -29,6 +29,11 @@ def main() -> None:
     parser.add_argument("--confidence", type=float, default=0.25)
     parser.add_argument("--close-up", type=int, default=256, help="longer side of a second look")
     parser.add_argument("--largest", type=int, default=200, help="people of more pixels get one, too")
+    parser.add_argument(
+        "--earlier", type=Path, help="record (.json) of the weights that the run started from (--initial)"
+    )
+    parser.add_argument("--photographs", nargs="+", default=[], help="sources of the photographs, if any")
+    parser.add_argument("--device", default="CPU", help="what it was trained on, in words")
     parser.add_argument("--architecture", default="yolo11n-seg.yaml")
     parser.add_argument("--output", type=Path, default=DATA)
     options = parser.parse_args()
@@ -46,8 +51,7 @@ def main() -> None:
         largest=options.largest,
     )
     train, held_out = split_frames(read_frames(options.frames))
-    table = measure(segmenter, held_out)
-    total = sum(row["frames"] for row in table.values())
+    tables = measure(segmenter, held_out)
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
     )
@@ -67,7 +71,8 @@ def main() -> None:
             "steps": state["step"],
             "samples_seen": state["seen"],
             "seconds": round(state["seconds"]),
-            "device": "CPU, one core of a shared machine",
+            "started_from": _earlier(options.earlier),
+            "device": options.device,
             "commit": commit.stdout.strip(),
             "data": {
                 "real_frames": len(train),
@@ -75,6 +80,7 @@ def main() -> None:
                 "rendered_people": options.sprites,
                 "what": "composites of cut-out real people and rendered people of the built-in body on "
                 "procedural rooms and on the real videos' empty backgrounds, and whole real frames",
+                "photographs": options.photographs,
                 "sources": {
                     "oc_*": "Seeeeeyo/opencap-visualizer, Apache-2.0",
                     "s2d_*": "davidpagnon/Sports2D, BSD-3-Clause",
@@ -84,15 +90,29 @@ def main() -> None:
         },
         "held_out": {
             "videos_never_trained_on": list(HELD_OUT_VIDEOS),
-            "mean_iou": round(sum(r["iou"] * r["frames"] for r in table.values()) / total, 4),
-            "per_video": table,
-            "meaning": "mask IoU of the best-matching instance with the MediaPipe label, a miss counting 0",
+            "mean_iou": mean_iou(tables["network"]),
+            "per_video": tables["network"],
+            "with_background": {
+                "mean_iou": mean_iou(tables["with_background"]),
+                "per_video": tables["with_background"],
+            },
+            "meaning": "mask IoU of the best-matching instance with the MediaPipe label, a miss counting 0; "
+            "with_background: after sharpening by the still background, learnt from the same few frames",
         },
     }
     temporary.replace(target)
     text = json.dumps(record, indent=2) + "\n"
     target.with_suffix(".json").write_text(text, encoding="utf-8")
     print(text)
+
+
+def _earlier(record: Path | None) -> dict | None:
+    """What the earlier weights had been through, from their record; None for a run from random weights."""
+    if record is None:
+        return None
+    known = json.loads(record.read_text(encoding="utf-8"))
+    training = {k: known["training"][k] for k in ("steps", "samples_seen", "seconds", "commit")}
+    return {"sha256": known["sha256"], **training}
 
 
 if __name__ == "__main__":
