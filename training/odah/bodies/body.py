@@ -148,7 +148,7 @@ def load_body(
                 f"body gender: {gender!r} is only for 'smplx'; the open body draws women and men alike. "
                 "Leave it out."
             )
-        return OpenBody(mesh)
+        return OpenBody(mesh, population="adults")
     if model_folder is None:
         raise BiokinError(
             "body: 'smplx' needs your SMPL-X model files (SMPLX_NEUTRAL.npz, ...): set model_folder; "

