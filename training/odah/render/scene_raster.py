@@ -22,8 +22,9 @@ from odah.render.renderers import Rendered
 from odah.render.surfaces import at_samples
 from odah.render.things import NEAR_M, Plate, Things
 from odah.render.zbuffer import draw, draw_depth
-from odah.scenes.scene import Scene
+from odah.scenes.scene import SUBJECT, Scene
 from pose2sim_biokin.errors import BiokinError
+from pose2sim_biokin.vision.camera import Camera
 
 _CURVE = 8192  # steps of the table of the sRGB curve
 _ON_FLOOR_M = 0.004  # soles and floor lie in one plane: the person is seen
@@ -50,17 +51,47 @@ def render_scene(
     What does not depend on the camera is kept for the next call with the same scene.
     """
     global _latest
-    if not 0 <= camera < len(scene.cameras):
-        raise BiokinError(f"camera {camera}: the scene has {len(scene.cameras)} cameras, counted from 0.")
-    wrong = [f for f in frames if not 0 <= f < scene.frames]
-    if wrong:
-        raise BiokinError(f"frame {wrong[0]}: the scene has {scene.frames} frames, counted from 0.")
+    check_request(scene, camera, frames)
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise BiokinError("device cuda: PyTorch sees no CUDA GPU; use device cpu.")
     settings = (str(device), supersample)
     if _latest is None or _latest[0]() is not scene or _latest[1] != settings:
         _latest = weakref.ref(scene), settings, SceneRaster(scene, device=device, supersample=supersample)
     return _latest[2].render(camera, frames)
+
+
+def check_request(scene: Scene, camera: int, frames: Sequence[int]) -> None:
+    """Raises BiokinError when the scene has no such camera or frame."""
+    if not 0 <= camera < len(scene.cameras):
+        raise BiokinError(f"camera {camera}: the scene has {len(scene.cameras)} cameras, counted from 0.")
+    wrong = [f for f in frames if not 0 <= f < scene.frames]
+    if wrong:
+        raise BiokinError(f"frame {wrong[0]}: the scene has {scene.frames} frames, counted from 0.")
+
+
+class Silhouettes:
+    """The subject alone, whatever stands before it: (H, W) bool of a camera and a frame."""
+
+    def __init__(self, scene: Scene, supersample: int = 2):
+        self.cameras, self.s = scene.cameras, supersample
+        self._people = People([m for m in scene.meshes if m.person == SUBJECT], "cpu")
+
+    def __call__(self, camera: int, frame: int) -> np.ndarray:
+        lens, s = self.cameras[camera], self.s
+        mask = np.zeros((lens.height, lens.width), bool)
+        if not len(self._people.faces):
+            return mask
+        points, _ = self._people.at(frame)
+        box, screen, behind = to_screen(lens, points, s)
+        if box:
+            local = screen - screen.new_tensor([box.x0 * s, box.y0 * s, 0])
+            size = (box.y1 - box.y0) * s, (box.x1 - box.x0) * s
+            depth = draw_depth(
+                local[None], self._people.faces, *size, cull_backfaces=True, behind=behind[None]
+            )
+            cover = _pool(depth[0].isfinite()[..., None].float(), s)[..., 0]
+            mask[box.slices] = majority(cover).numpy()
+        return mask
 
 
 class SceneRaster:
@@ -112,7 +143,7 @@ class SceneRaster:
         points, normals = self.people.at(frame)
         casters = self.people.casters(self.things, points)
         shade, shaded = plate.darkening.factor(self.people, casters, points)
-        box, screen, behind = self._screen(index, points)
+        box, screen, behind = to_screen(camera, points, self.s)
         region = shaded.join(box)
         if not region:
             return Rendered(picture, mask, amodal)
@@ -125,33 +156,10 @@ class SceneRaster:
             )
             inner = box.within(region)
             colour[inner] = colour[inner] * (1 - cover[..., None]) + layer
-            mask[box.slices] = (seen >= 0.5).cpu().numpy()
-            amodal[box.slices] = (whole >= 0.5).cpu().numpy()
+            mask[box.slices] = majority(seen).cpu().numpy()
+            amodal[box.slices] = majority(whole).cpu().numpy()
         picture[region.slices] = self._picture(colour)
         return Rendered(picture, mask, amodal)
-
-    def _screen(self, index: int, points: Tensor) -> tuple[Region, Tensor, Tensor]:
-        """Part of the picture that people take, their vertices on the fine screen, and those behind it."""
-        camera, s = self.cameras[index], self.s
-        local = camera.world_to_camera(points.cpu().numpy())
-        behind = local[:, 2] < NEAR_M
-        local[:, 2] = np.maximum(local[:, 2], NEAR_M)
-        pixels = project_through_lens(camera, local)
-        screen = np.concatenate([(pixels + 0.5) * s - 0.5, 1 / local[:, 2:]], 1)
-        front = pixels[~behind]
-        if not len(front):
-            box = Region(0, 0, 0, 0)
-        else:
-            size = np.array([camera.width, camera.height])
-            low = np.clip(np.floor(front.min(0)) - 1, 0, size).astype(int)
-            high = np.clip(np.ceil(front.max(0)) + 2, 0, size).astype(int)
-            (x0, y0), (x1, y1) = low.tolist(), high.tolist()
-            box = Region(y0, y1, x0, x1)
-        return (
-            box,
-            torch.as_tensor(screen.astype(np.float32), device=self.device),
-            torch.as_tensor(behind, device=self.device),
-        )
 
     def _draw_people(self, index, box, screen, behind, points, normals, casters):
         """In the box: colour times cover (h, w, 3), cover, cover by the subject as seen, and unhidden."""
@@ -186,6 +194,40 @@ class SceneRaster:
             own = people.faces[people.subject]
             whole = draw_depth(local[None], own, height, width, cull_backfaces=True, behind=hidden_from_start)
             fine[:, 5] = whole.view(-1).isfinite()
-        fine = fine.view(height, width, 6)
-        pooled = sum(fine[dy::s, dx::s] for dy in range(s) for dx in range(s)) / (s * s)
+        pooled = _pool(fine.view(height, width, 6), s)
         return pooled[..., :3], pooled[..., 3], pooled[..., 4], pooled[..., 5]
+
+
+def to_screen(camera: Camera, points: Tensor, s: int) -> tuple[Region, Tensor, Tensor]:
+    """Vertices (V, 3) on the screen of s samples a pixel, x, y and 1/z; those behind the near plane (V,);
+    and the part of the picture they take."""
+    local = camera.world_to_camera(points.cpu().numpy())
+    behind = local[:, 2] < NEAR_M
+    local[:, 2] = np.maximum(local[:, 2], NEAR_M)
+    pixels = project_through_lens(camera, local)
+    screen = np.concatenate([(pixels + 0.5) * s - 0.5, 1 / local[:, 2:]], 1)
+    front = pixels[~behind]
+    box = Region(0, 0, 0, 0)
+    if len(front):
+        size = np.array([camera.width, camera.height])
+        low = np.clip(np.floor(front.min(0)) - 1, 0, size).astype(int)
+        high = np.clip(np.ceil(front.max(0)) + 2, 0, size).astype(int)
+        (x0, y0), (x1, y1) = low.tolist(), high.tolist()
+        box = Region(y0, y1, x0, x1)
+    screen = torch.as_tensor(screen.astype(np.float32), device=points.device)
+    return box, screen, torch.as_tensor(behind, device=points.device)
+
+
+def _pool(fine: Tensor, s: int) -> Tensor:
+    """Means of s x s blocks of (s h, s w, C)."""
+    return sum(fine[dy::s, dx::s] for dy in range(s) for dx in range(s)) / (s * s)
+
+
+def majority(cover: Tensor) -> Tensor:
+    """(h, w) bool: pixels of which more than half is covered; where it is just half, the pixels around count.
+
+    Taking all pixels at exactly half, a quarter of the edge's, would make every outline an eighth of a pixel
+    too wide.
+    """
+    around = F.avg_pool2d(cover[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
+    return (cover > 0.5) | ((cover == 0.5) & (around > 0.5))
