@@ -148,9 +148,9 @@ def train_refiner(
             checked = progress
             found = validate_refiner(refiner, average.state, validation)
             log(f"[refine] step {step}, {100 * progress:.0f} %, loss {running:.4f}: {_short(found)}")
-            score = found["constrained_deg"] + 0.5 * found["rotation_deg"]
-            if score < best:
-                best, errors["refined"], errors["best_step"] = score, found, step
+            # the angles overfit first: what is kept must not be worse at them than a plain filter
+            if found["constrained_deg"] < best:
+                best, errors["refined"], errors["best_step"] = found["constrained_deg"], found, step
                 best_state = {name: value.clone() for name, value in average.state.items()}
         if progress >= 1:
             return best_state, {"steps": step, **errors}
