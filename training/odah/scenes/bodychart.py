@@ -66,8 +66,8 @@ class BodyChart:
     def segment(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Proximal end (3,) and vector (3,) of a segment ("thigh_r") of the mean shape.
 
-        Its position along the segment is linear in space: s = (v - a) . d / d . d; a least-squares fit of that
-        plane gives the direction, the length and a; the point on the axis is the middle of the vertices there.
+        Its position along the segment is linear in space: s = (v - a) . d / d . d; a least-squares fit of
+        that plane gives direction, length and a; the point on the axis is the middle of the vertices there.
         """
         s = self.along[name]
         design = np.column_stack([self.rest, np.ones(len(s))])

@@ -1,39 +1,19 @@
-"""Random outfits, cut into the meshes of a scene.
-
-person = dress(rng, body, subject, animate, person=0)
-person.meshes, person.notes
-"""
+"""Random outfits: what a person wears, drawn in the order it is put on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
-from torch import Tensor, as_tensor
 
 from odah.scenes import heads
 from odah.scenes.bodychart import BodyChart
 from odah.scenes.drape import smoothstep
-from odah.scenes.garments import (
-    Dresser,
-    Fit,
-    Layer,
-    briefs_field,
-    lower_field,
-    sock_field,
-    upper_field,
-)
-from odah.scenes.primitives import ball, make_mesh
-from odah.scenes.scene import Mesh
-from odah.scenes.shells import cut, unwrap
-from odah.scenes.skirts import skirt, skirt_field
+from odah.scenes.garments import Dresser, Fit, Layer, briefs_field, lower_field, sock_field, upper_field
+from odah.scenes.scene import Material
 from odah.scenes.textures import Swatch, cloth, cloth_colour, plain_material, shifted
-from pose2sim_biokin.skeleton.rotations import ground_to_world
 
 Rng = np.random.Generator
-Animate = Callable[[Tensor | None], object]
 
 UPPERS = {
     "bare": 0.07,
@@ -57,16 +37,6 @@ LOWERS = {
 WHOLE = {"dress": 0.05, "gown": 0.02}  # in place of an upper and a lower
 FEET = {"barefoot": 0.2, "socks": 0.08, "shoes": 0.65, "boots": 0.07}
 HAIRS = {"bald": 0.07, "cropped": 0.16, "short": 0.3, "afro": 0.05, "long": 0.2, "tied": 0.1, "cap": 0.12}
-_SUPPORT_M = 0.06  # how far outside its hem a layer's vertices still matter
-
-
-@dataclass(frozen=True)
-class Person:
-    """One dressed person: meshes in the world (T frames), the bare skin (T,V,3), notes for truth.json."""
-
-    meshes: tuple[Mesh, ...]
-    skin: np.ndarray
-    notes: dict
 
 
 @dataclass(frozen=True)
@@ -79,12 +49,6 @@ class Skirt:
     flare: float
     waves: tuple[int, float, float]
     swatch: Swatch
-
-
-@lru_cache(maxsize=4)
-def chart_of(body) -> BodyChart:
-    """The chart of a body, made once."""
-    return BodyChart(body)
 
 
 def pick(rng: Rng, shares: dict[str, float]) -> str:
@@ -204,8 +168,8 @@ class Outfit:
         length = {
             "shorts": rng.uniform(0.25, 0.6) * thigh,
             "bermudas": rng.uniform(0.7, 1.0) * thigh + rng.uniform(0, 0.08) * shank,
-            "trousers": thigh + rng.uniform(0.86, 0.98) * shank,
-            "loose trousers": thigh + rng.uniform(0.86, 0.99) * shank,
+            "trousers": thigh + rng.uniform(0.93, 1.02) * shank,
+            "loose trousers": thigh + rng.uniform(0.95, 1.03) * shank,
             "tights": thigh + rng.uniform(0.35, 0.98) * shank,
         }[kind]
         fit = {
@@ -339,8 +303,7 @@ class Outfit:
             + rng.normal(0, 0.06, strands.shape)
         )
         texture = np.clip(colour * strands[..., None], 0, 255).astype(np.uint8)
-        material = plain_material(colour, 0.55, 0.25)
-        swatch = Swatch(type(material)(texture, 0.55, 0.25), 0.08, {"colour": [int(c) for c in colour]})
+        swatch = Swatch(Material(texture, 0.55, 0.25), 0.08, {"colour": [int(c) for c in colour]})
         self._wear("hair", field, vertices, swatch, 0.015)
         if kind == "tied":
             head = chart.head > 0.5
@@ -354,158 +317,3 @@ class Outfit:
                 centre = np.array([low[0] - 0.022, low[1] + at * (high[1] - low[1]) - 0.8 * long, 0.0])
                 radii = np.array([0.022, long, 0.028])
             self.knot = centre, radii
-
-
-def dress(
-    rng: Rng,
-    body,
-    subject,
-    animate: Animate,
-    person: int,
-    fixed: dict | None = None,
-    skin: np.ndarray | None = None,
-) -> Person:
-    """A person in a random outfit.
-
-    Args:
-        animate: dressed rest vertices (V,3), or None for the bare skin, to an `Animation`.
-        person: number of the person in the scene.
-        fixed: pieces that are not drawn: whole, upper, lower, feet, hair by name.
-        skin: (T,V,3) the bare skin in the world, if it is there already.
-    """
-    chart = chart_of(body)
-    outfit = Outfit(rng, chart, subject.vertices.numpy())
-    fixed = dict(fixed or {})
-    hair = fixed.pop("hair", "")
-    outfit.put_on(**fixed)
-    face = outfit.head(hair)
-    if skin is None:
-        skin = to_world(animate(None).vertices)
-    prefix = "subject" if person == 0 else f"person {person}"
-    meshes = _cut_out(chart, outfit, face, animate, skin, prefix, person)
-    return Person(tuple(meshes), skin, outfit.notes)
-
-
-def to_world(vertices) -> np.ndarray:
-    """Vertices (...,V,3) in OpenSim ground to float32 in the world."""
-    return np.ascontiguousarray(ground_to_world(as_tensor(vertices)).numpy(), dtype=np.float32)
-
-
-def _cut_out(
-    chart, outfit: Outfit, face: Swatch, animate: Animate, skin, prefix: str, person: int
-) -> list[Mesh]:
-    layers = outfit.dresser.layers
-    covers = [(n, layer.field, layer.hides) for n, layer in enumerate(layers) if layer.hides is not None]
-    if outfit.skirt is not None:
-        field = skirt_field(chart, outfit.skirt.waist, outfit.skirt.length)
-        covers.append((len(layers), field, 0.07))
-
-    def seen(number: int, field: np.ndarray) -> np.ndarray:
-        """The part of a field that no later garment hides."""
-        for n, other, margin in covers:
-            if n > number:
-                field = np.minimum(field, margin - other)
-        return field
-
-    meshes = []
-    bare = cut(chart.faces, seen(-1, np.full(len(chart.rest), 0.1)))
-    piece, uv = unwrap(bare, heads.skin_uv(chart, chart.corner_uv(bare)))
-    meshes.append(
-        make_mesh(f"{prefix} skin", piece.apply(skin), piece.faces, uv, face.material, person=person)
-    )
-    for members, animated in _animated(layers, animate):
-        for n in members:
-            layer = layers[n]
-            number = n if layer.hides is not None else n + 0.5
-            part = cut(chart.faces, seen(number, layer.field))
-            if len(part.faces) == 0:
-                continue
-            piece, uv = unwrap(part, chart.corner_uv(part))
-            meshes.append(
-                make_mesh(
-                    f"{prefix} {layer.name}",
-                    piece.apply(animated),
-                    piece.faces,
-                    uv / layer.swatch.metres,
-                    layer.swatch.material,
-                    person=person,
-                    two_sided=True,
-                )
-            )
-    if outfit.skirt is not None:
-        s = outfit.skirt
-        vertices, faces, uv = skirt(
-            chart, skin.astype(np.float64), s.waist, s.length, s.ease, s.flare, s.waves
-        )
-        meshes.append(
-            make_mesh(
-                f"{prefix} skirt",
-                vertices,
-                faces,
-                uv / s.swatch.metres,
-                s.swatch.material,
-                person=person,
-                two_sided=True,
-            )
-        )
-    return meshes + _attached(chart, outfit, skin, prefix, person)
-
-
-def _animated(layers: list[Layer], animate: Animate):
-    """Groups of layers that do not meet on the skin, each with its vertices (T,V,3) in the world.
-
-    A group is animated at once: the rest mesh is one garment here and another there.
-    """
-    groups: list[tuple[list[int], np.ndarray, np.ndarray]] = []
-    for n, layer in enumerate(layers):
-        near = layer.field > -_SUPPORT_M
-        for members, taken, rest in groups:
-            if not (taken & near).any():
-                members.append(n)
-                taken |= near
-                rest[near] = layer.vertices[near]
-                break
-        else:
-            groups.append(([n], near.copy(), layer.vertices.copy()))
-    for members, _, rest in groups:
-        yield members, to_world(animate(as_tensor(rest.astype(np.float32))).vertices)
-
-
-def _attached(chart: BodyChart, outfit: Outfit, skin: np.ndarray, prefix: str, person: int) -> list[Mesh]:
-    """What the head carries rigidly: a cap's brim, tied hair."""
-    head = np.flatnonzero(chart.head > 0.9)
-    rest = to_world(outfit.dresser.skin)
-    parts = []
-    if outfit.brim is not None:
-        vertices, faces, swatch = outfit.brim
-        parts.append(("brim", vertices, faces, vertices[:, [2, 0]] / swatch.metres, swatch.material))
-    if outfit.knot is not None:
-        material = next(layer.swatch.material for layer in outfit.dresser.layers if layer.name == "hair")
-        vertices, faces, uv = ball()
-        vertices = vertices[:, [1, 2, 0]] * outfit.knot[1] + outfit.knot[0]  # ball axes to ground axes
-        parts.append(("tied hair", vertices, faces, uv * [4, 2], material))
-    if not parts:
-        return []
-    rotation, shift = rigid(rest[head], skin[:, head])
-    return [
-        make_mesh(
-            f"{prefix} {name}",
-            np.einsum("tij,nj->tni", rotation, to_world(vertices)) + shift[:, None],
-            faces,
-            uv,
-            material,
-            person=person,
-            two_sided=name == "brim",
-        )
-        for name, vertices, faces, uv, material in parts
-    ]
-
-
-def rigid(rest: np.ndarray, moved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rotations (T,3,3) and translations (T,3) that take points (P,3) closest to (T,P,3) (Kabsch 1976)."""
-    rest, moved = np.asarray(rest, np.float64), np.asarray(moved, np.float64)
-    a, b = rest.mean(0), moved.mean(1)
-    u, _, vt = np.linalg.svd(np.einsum("pi,tpj->tij", rest - a, moved - b[:, None]))
-    u[..., 2] *= np.sign(np.linalg.det(u @ vt))[:, None]
-    rotation = np.swapaxes(u @ vt, 1, 2)
-    return rotation, b - rotation @ a

@@ -1,4 +1,4 @@
-"""Boxes, planes, cylinders and balls as meshes of a scene. World: Z up, m; uv in metres over a texture's size."""
+"""Boxes, planes, cylinders and balls as meshes of a scene; uv in metres over a texture's size."""
 
 from __future__ import annotations
 
