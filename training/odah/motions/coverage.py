@@ -144,7 +144,8 @@ def procedural_coordinates(clips: int, skeleton: Skeleton, seed: int = 0, frames
 
     fk = ForwardKinematics(skeleton)
     motions = [
-        sample_motion(np.random.default_rng([seed, i]), "test", [], frames, fk, 30.0) for i in range(clips)
+        sample_motion(np.random.default_rng([seed, i]), "test", [], frames, fk, 30.0, everyday=True)
+        for i in range(clips)
     ]
     return np.concatenate([m.coordinates for m in motions])
 

@@ -102,15 +102,19 @@ def scale_and_solve(
         write_trc(folder / "static.trc", _at_rate(static, rate), rate)
         write_trc(folder / "trial.trc", trial, rate)
         tasks = _tasks(names, {**WEIGHTS, **(weights or {})})
-        times = [f"{t:.9g}" for t in (_at_rate(static, rate).time[[0, -1]])]
-        setup = _scale_setup(pairs, tasks, skeleton, " ".join(times), place_markers)
-        (folder / "scale.xml").write_text(setup, encoding="utf-8")
-        (folder / "ik.xml").write_text(_ik_setup(tasks, trial.time), encoding="utf-8")
+        times = " ".join(f"{t:.9g}" for t in _at_rate(static, rate).time[[0, -1]])
+        (folder / "scale.xml").write_text(_scale_setup(pairs, skeleton, times), encoding="utf-8")
+        if place_markers:
+            standing = _at_rate(static, rate).time
+            (folder / "static.xml").write_text(_ik_setup("static", tasks, standing), encoding="utf-8")
+            (folder / "place.xml").write_text(_place_setup(tasks, skeleton, times), encoding="utf-8")
+        model = "placed.osim" if place_markers else "scaled.osim"
+        (folder / "trial.xml").write_text(_ik_setup("trial", tasks, trial.time, model), encoding="utf-8")
         try:
             _run(folder)
             scales = _read_scales(folder / "factors.xml", skeleton)
-            table = read_mot(folder / "ik.mot", skeleton)
-            errors = _read_errors(folder / "ik_ik_marker_errors.sto")
+            table = read_mot(folder / "trial.mot", skeleton)
+            errors = _read_errors(folder / "trial_ik_marker_errors.sto")
         except (BiokinError, OSError, ValueError) as error:
             raise BiokinError(f"{source}: OpenSim's tools failed ({str(error).strip()}).") from error
     order = [table.names.index(n) for n in skeleton.coordinate_names]
@@ -155,8 +159,8 @@ def _first_frames(table: MarkerTable) -> MarkerTable:
 
 
 def _at_rate(table: MarkerTable, rate: float) -> MarkerTable:
-    """At least two frames, counted from zero: OpenSim asks for a stretch of time."""
-    points = table.points if len(table.time) > 1 else np.repeat(table.points, 2, axis=0)
+    """At least ten frames, counted from zero: OpenSim lays a spline through them."""
+    points = np.repeat(table.points, -(-10 // len(table.points)), axis=0)
     count = len(points)
     return table._replace(frames=np.arange(1, count + 1), time=np.arange(count) / rate, points=points)
 
@@ -232,9 +236,7 @@ def _tasks(names: tuple[str, ...], weights: Mapping[str, float]) -> str:
     return f"<IKTaskSet><objects>{''.join(rows)}</objects></IKTaskSet>"
 
 
-def _scale_setup(
-    pairs: Mapping[str, tuple], tasks: str, skeleton: Skeleton, times: str, place_markers: bool
-) -> str:
+def _scale_setup(pairs: Mapping[str, tuple], skeleton: Skeleton, times: str) -> str:
     rows = []
     for measurement in MEASUREMENTS:
         marker_pairs = "".join(
@@ -251,12 +253,6 @@ def _scale_setup(
             f"<MarkerPairSet><objects>{marker_pairs}</objects></MarkerPairSet>"
             f"<BodyScaleSet><objects>{bodies}</objects></BodyScaleSet></Measurement>"
         )
-    placer = "<apply>false</apply>"
-    if place_markers:
-        placer = f"""<apply>true</apply>{tasks}<marker_file>static.trc</marker_file>
-<time_range>{times}</time_range><output_model_file>subject.osim</output_model_file>
-<max_marker_movement>-1</max_marker_movement>"""
-    scaled = "scaled.osim" if place_markers else "subject.osim"
     return f"""<?xml version="1.0" encoding="UTF-8" ?>
 <OpenSimDocument Version="40000"><ScaleTool name="subject"><mass>-1</mass>
 <GenericModelMaker><model_file>generic.osim</model_file></GenericModelMaker>
@@ -264,19 +260,38 @@ def _scale_setup(
 <MeasurementSet><objects>{"".join(rows)}</objects></MeasurementSet>
 <marker_file>static.trc</marker_file><time_range>{times}</time_range>
 <preserve_mass_distribution>true</preserve_mass_distribution>
-<output_model_file>{scaled}</output_model_file>
+<output_model_file>scaled.osim</output_model_file>
 <output_scale_file>factors.xml</output_scale_file></ModelScaler>
-<MarkerPlacer>{placer}</MarkerPlacer></ScaleTool></OpenSimDocument>"""
+<MarkerPlacer><apply>false</apply></MarkerPlacer></ScaleTool></OpenSimDocument>"""
 
 
-def _ik_setup(tasks: str, time: np.ndarray) -> str:
+def _place_setup(tasks: str, skeleton: Skeleton, times: str) -> str:
+    """MarkerPlacer in the pose that inverse kinematics found: its own search stops early, see _ACCURACY."""
+    pose = "".join(
+        f'<IKCoordinateTask name="{name}"><apply>true</apply><weight>100</weight>'
+        "<value_type>from_file</value_type></IKCoordinateTask>"
+        for name, locked in zip(skeleton.coordinate_names, skeleton.locked, strict=True)
+        if not locked
+    )
+    tasks = tasks.replace("</objects>", pose + "</objects>")
     return f"""<?xml version="1.0" encoding="UTF-8" ?>
-<OpenSimDocument Version="40000"><InverseKinematicsTool name="ik">
-<results_directory>./</results_directory><model_file>subject.osim</model_file>
+<OpenSimDocument Version="40000"><ScaleTool name="subject"><mass>-1</mass>
+<GenericModelMaker><model_file>scaled.osim</model_file></GenericModelMaker>
+<ModelScaler><apply>false</apply></ModelScaler>
+<MarkerPlacer><apply>true</apply>{tasks}<marker_file>static.trc</marker_file>
+<coordinate_file>static.mot</coordinate_file><time_range>{times}</time_range>
+<output_model_file>placed.osim</output_model_file><max_marker_movement>-1</max_marker_movement>
+</MarkerPlacer></ScaleTool></OpenSimDocument>"""
+
+
+def _ik_setup(name: str, tasks: str, time: np.ndarray, model: str = "scaled.osim") -> str:
+    return f"""<?xml version="1.0" encoding="UTF-8" ?>
+<OpenSimDocument Version="40000"><InverseKinematicsTool name="{name}">
+<results_directory>./</results_directory><model_file>{model}</model_file>
 <constraint_weight>Inf</constraint_weight><accuracy>{_ACCURACY}</accuracy>{tasks}
-<marker_file>trial.trc</marker_file><coordinate_file>Unassigned</coordinate_file>
+<marker_file>{name}.trc</marker_file><coordinate_file>Unassigned</coordinate_file>
 <time_range>{time[0]:.9g} {time[-1]:.9g}</time_range><report_errors>true</report_errors>
-<output_motion_file>ik.mot</output_motion_file></InverseKinematicsTool></OpenSimDocument>"""
+<output_motion_file>{name}.mot</output_motion_file></InverseKinematicsTool></OpenSimDocument>"""
 
 
 def _read_scales(path: Path, skeleton: Skeleton) -> np.ndarray:

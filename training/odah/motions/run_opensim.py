@@ -13,7 +13,7 @@ import sys
 
 
 def main() -> int:
-    """Scale as scale.xml says, then inverse kinematics as ik.xml says, both in FOLDER.
+    """What FOLDER asks for: scale.xml, then static.xml and place.xml if they are there, then trial.xml.
 
     Exit code 1, and the tool's complaint on stderr, when a tool fails.
     """
@@ -22,14 +22,17 @@ def main() -> int:
     opensim.Logger.removeFileSink()
     opensim.Logger.setLevelString("Error")
     os.chdir(sys.argv[1])
-    # its result is false when no marker was to be placed; what counts is the file
-    opensim.ScaleTool("scale.xml").run()
-    if not os.path.isfile("subject.osim"):
-        print("ScaleTool wrote no model", file=sys.stderr)
-        return 1
-    if not opensim.InverseKinematicsTool("ik.xml").run():
-        print("InverseKinematicsTool failed", file=sys.stderr)
-        return 1
+    steps = [("scale", opensim.ScaleTool, "scaled.osim")]
+    if os.path.isfile("place.xml"):
+        steps.append(("static", opensim.InverseKinematicsTool, "static.mot"))
+        steps.append(("place", opensim.ScaleTool, "placed.osim"))
+    steps.append(("trial", opensim.InverseKinematicsTool, "trial.mot"))
+    for name, tool, result in steps:
+        # a scaling tool that places no markers says false all the same; what counts is the file
+        tool(f"{name}.xml").run()
+        if not os.path.isfile(result):
+            print(f"{tool.__name__} wrote no {result}", file=sys.stderr)
+            return 1
     return 0
 
 
