@@ -121,11 +121,13 @@ class Foreground:
     def _claim(self, group: _Group, groups: list[_Group], labels: np.ndarray) -> np.ndarray:
         """The pixels of a person: parts are shared out to the nearest one where several meet."""
         mask = np.isin(labels, list(group.parts))
-        rivals = [other for other in groups if other is not group and other.parts & group.parts]
+        rank = groups.index(group)
+        rivals = [(k, other) for k, other in enumerate(groups) if k != rank and other.parts & group.parts]
         if rivals:
             mine = distance_to(group.mask)
-            for rival in rivals:
-                mask &= mine <= distance_to(rival.mask)
+            for k, rival in rivals:
+                theirs = distance_to(rival.mask)
+                mask &= mine <= theirs if rank < k else mine < theirs
         return mask
 
     def _lost(
