@@ -25,6 +25,7 @@ PAPER_DISTANCE_M = (3.5, 5.0)
 PAPER_ANGLE_SPREAD_DEG = 5.0
 ROLL_DEG = 45.0
 FOCAL_MM = (20.0, 75.0)  # as on a 36 mm sensor: wide phones and action cameras to machine-vision lenses
+LEAST_HEIGHT = 0.4
 IN_VIEW = 0.97  # share of the sampled points of the person that a camera must see
 _MARGIN = 0.02  # of the picture, kept free at its border where that is possible
 
@@ -139,6 +140,7 @@ def anywhere_cameras(
     """
     middle = _middle(points)
     reach = np.linalg.norm(points[..., :2] - middle[:2], axis=-1).max()
+    tall = float(np.median(np.ptp(points[..., 2], axis=1)))
     bearings = [rng.uniform(-np.pi, np.pi)]
     apart = np.deg2rad(rng.uniform(*APART_DEG)) * rng.choice([-1.0, 1.0])
     bearings += [bearings[0] + apart * (n if n % 2 else -n / 2) for n in range(1, views)]
@@ -155,6 +157,8 @@ def anywhere_cameras(
         focal = np.exp(rng.uniform(*np.log(FOCAL_MM))) / SENSOR_MM * max(size)
         shift = rng.normal(0, 0.01, 2)
         lens = rng.normal(0, 1, 5)
+        # nobody films from afar with a wide lens: the person is LEAST_HEIGHT of the picture's shorter side
+        focal = max(focal, LEAST_HEIGHT * min(size) * distance / tall)
         for _ in range(60):
             K = _matrix(focal, size, shift)
             camera = _camera(f"cam{n + 1:02d}", size, K, lens_distortion(lens, K, size), centre, aim, roll)

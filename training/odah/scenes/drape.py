@@ -41,9 +41,13 @@ def stand_off(
     outward = normals(surface, chart.faces)
     cloth = (surface if start is None else start) + outward * np.reshape(thickness + extra, (-1, 1))
     passes = smoothing_passes(chart, reach)
+    # smoothed along the normals only: cloth that slid over the skin would bend its stripes
+    way = chart.smooth(outward, max(1, passes // 4))
+    way /= np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-9)
     for n in range(passes + 2):
         if n < passes:
-            cloth = chart.smooth(cloth, 1)
+            change = chart.smooth(cloth, 1) - cloth
+            cloth = cloth + way * (change * way).sum(1, keepdims=True)
         gap = ((cloth - surface) * outward).sum(1)
         cloth = cloth + outward * np.maximum(thickness - gap, 0)[:, None]
     return cloth
