@@ -122,7 +122,7 @@ def tables(report: dict) -> list[Table]:
 
     marked = [row["name"] for row in report["anthropometry"] if row["name"] in PROXIES]
     sizes = Table(
-        title="measurements beside ANSUR II (mm, kg, kg/m²); shift in the survey's SD",
+        title="measurements beside ANSUR II, means (mm, kg, kg/m²); shift in the survey's SD",
         box=SIMPLE_HEAD,
         pad_edge=False,
         caption="* " + "; ".join(f"{name}: {PROXIES[name]}" for name in dict.fromkeys(marked)),
@@ -133,7 +133,7 @@ def tables(report: dict) -> list[Table]:
         texts = []
         for side in ("ours", "published"):
             s = row[side]
-            texts += [f"{s['mean']:.0f} ± {s['sd']:.0f}", f"{s['p5']:.0f}-{s['p95']:.0f}"]
+            texts += [f"{s['mean']:.0f}", f"{s['p5']:.0f}-{s['p95']:.0f}"]
         shift = f"{row['shift_sd']:+.2f}"
         sizes.add_row(row["name"] + "*" * (row["name"] in PROXIES), row["sex"], *texts, shift)
     return [fit, scales, anatomy, sizes]

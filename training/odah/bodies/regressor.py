@@ -31,10 +31,10 @@ _KEPT = 40
 _VERTEX_NOISE_M = 0.002
 # A marker sits on skin that follows its body at least this much, where there is such skin.
 _LEAST_WEIGHT = 0.8
-# Freedom in choosing an anatomical marker's vertex around its site, and a cluster marker's around the skin
-# nearest to its published place; cluster markers stay apart from others.
+# Freedom in choosing a vertex around an anatomical site where the skin right there slides over the bone, and
+# around the skin nearest to the published place of a cluster marker; cluster markers stay apart from others.
 _SITE_RADIUS_M = {"RACR": 0.030}
-_USUAL_SITE_RADIUS_M, _CLUSTER_RADIUS_M, _APART_M = 0.015, 0.050, 0.030
+_CLUSTER_RADIUS_M, _APART_M = 0.050, 0.030
 _FPS = 4.0  # poses of a motion are a quarter of a second apart
 
 
@@ -184,9 +184,9 @@ def train_registration(
 def train_open_body(subjects: int, poses: int) -> tuple[Registration, np.ndarray]:
     """The built-in body's registration for the coarse mesh, and the coarse vertices' fine indices (V,).
 
-    Trained on both of its populations. Anatomical markers sit at their sites, on the vertex near it that
-    moves least against its bone; cluster markers, whose place is arbitrary, on the vertex that moves least
-    of those around their published place.
+    Trained on both of its populations. Anatomical markers sit on a vertex close to their site;
+    cluster markers, whose place is arbitrary, on the one that moves least against its bone of those around
+    their published place.
     """
     from odah.bodies.open_body import ASSET as BODY_ASSET
     from odah.bodies.open_body import OpenBody
@@ -211,10 +211,11 @@ def train_open_body(subjects: int, poses: int) -> tuple[Registration, np.ndarray
             bodies[name] = skeleton.body_index(f"{EXTRA_MARKERS[name[1:]]}_{name[0].lower()}")
         if name in sites:
             off = (mean - sites[name]).norm(dim=-1)
-            near = torch.nonzero(off < _SITE_RADIUS_M.get(name, _USUAL_SITE_RADIUS_M))[:, 0]
-            if len(near) < 3:
-                near = off.argsort()[:3]
-            vertices[name] = int(near[spread(examples, near, bodies[name]).argmin()])
+            near = off.argsort()[:6]
+            # the coarse mesh has no vertex right at every site: of the nearest, the steadiest and closest
+            off = (off - _SITE_RADIUS_M.get(name, 0.0)).clamp_min(0)
+            score = spread(examples, near, bodies[name]).square() + off[near].square()
+            vertices[name] = int(near[score.argmin()])
     for name in names:
         if name not in sites and name.startswith("R"):
             location = skeleton.marker_locations[skeleton.marker_index(name)]
