@@ -18,9 +18,9 @@ def stretch(rng: np.random.Generator) -> list[Key]:
 
 def pick_up(rng: np.random.Generator) -> list[Key]:
     """Crouch, grasp something on the floor with both hands, stand with it, put it down."""
-    d = rng.uniform(0.75, 1.0)
-    down = _legs(112 * d, 115 * d, tilt=-35 * d, extension=-28 * d, add_r=-14, add_l=-14)
-    low, held = _arms(62, 82, 8, 12), _arms(22, 72, 30, rng.uniform(70, 95))
+    d = rng.uniform(0.85, 1.0)
+    down = _legs(118 * d, 115 * d, tilt=-45 * d, extension=-36 * d, add_r=-14, add_l=-14)
+    low, held = _arms(75, 82, 8, 12), _arms(22, 72, 30, rng.uniform(70, 95))
     return [Key(down | low, 0.9, 0.3), Key(held, 1.0, 0.5), Key(down | low, 1.0, 0.2), Key({}, 0.9, 0.2)]
 
 
