@@ -25,7 +25,7 @@ _TRUNK = {
 }
 # Recorded joints go a little beyond a model's range; what goes farther is another convention or a bad fit.
 RANGE_TOLERANCE_DEG = 15.0
-# Forearms, which marker sets determine poorly: published motions of this model go 30 degrees beyond its range.
+# Forearms, which marker sets determine poorly: published motions go 30 degrees beyond the range.
 _FOREARM_DEG = 35.0
 
 
