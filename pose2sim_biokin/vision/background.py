@@ -84,8 +84,8 @@ class Background:
         across2 = np.maximum(_sum(cv2.multiply(difference, difference)) - along2, 0)
         precision, length = self._precision[window], self._length[window]
         # light changes more often than colour; what one pixel can say is limited, lest it speak for the next
-        n2 = np.minimum((along2 / 2.25 + across2) * precision, 20)
-        odds = np.clip(cv2.blur(n2, (3, 3)) / 2 - 4, -4, 6)
+        n2 = np.minimum((along2 / 2.25 + across2) * precision, 14)
+        odds = np.clip(cv2.blur(n2, (3, 3)) / 2 - 4, -4, 3)
         low, high = _LIGHT
         light = (along > (low - 1) * length) & (along < (high - 1) * length) & (across2 * precision < 6)
         return np.where(light, np.minimum(odds, -0.5), odds) * self.trust[window]

@@ -72,7 +72,7 @@ class Foreground:
         seen = [np.ascontiguousarray(mask[window]) for mask in seen]
         union = np.any(seen, axis=0) if seen else np.zeros(odds.shape, bool)
         values = separate(odds, union, self.size)
-        groups = self._groups(values, seen, [mask.score for mask in masks])
+        groups = self._groups(values, odds, seen, [mask.score for mask in masks])
         found = [(values, part, score, 0) for part, score in groups]
         found += self._lost(odds, [(mask[window], missed) for mask, missed in self._before], found)
         self._before, people = [], []
@@ -84,9 +84,9 @@ class Foreground:
         return [person for person in people if person is not None]
 
     def _groups(
-        self, values: np.ndarray, seen: list[np.ndarray], scores: list[float]
+        self, values: np.ndarray, odds: np.ndarray, seen: list[np.ndarray], scores: list[float]
     ) -> list[tuple[np.ndarray, float]]:
-        """Mask (h, w) and score of each person in log odds (h, w) of there being somebody."""
+        """Mask (h, w) and score of each person in log odds (h, w), all in all and of the difference alone."""
         labels = self._parts(values > 0)
         groups: list[_Group] = []
         order = sorted(range(len(seen)), key=lambda i: -scores[i] * np.sqrt(seen[i].sum()))
@@ -97,9 +97,10 @@ class Foreground:
             counts = np.bincount(own, minlength=1)
             counts[0] = 0
             parts = set(np.flatnonzero(counts > 0.15 * counts.sum()).tolist())
-            piece = _Group(seen[i] & (labels > 0), parts, scores[i])
+            kept = seen[i] & (labels > 0)
+            piece = _Group(kept, parts, scores[i], float((odds[kept] > 0.5).mean()))
             for group in groups:
-                if group.parts & parts and not _beside(group, piece):
+                if group.parts & parts and _one_person(group, piece):
                     group.mask |= piece.mask
                     group.parts |= parts
                     break
@@ -155,21 +156,28 @@ class Foreground:
 
 @dataclass(eq=False)
 class _Group:
-    """Masks of one person: where the network sees them, the connected parts, and the best score."""
+    """Masks of one person: where the network sees them, the connected parts, the best score, and the share
+    that differs from the background."""
 
     mask: np.ndarray
     parts: set[int]
     score: float
+    differs: float
 
 
-def _beside(one: _Group, two: _Group) -> bool:
-    """Whether two masks look like two people next to each other, and not like parts of one."""
+def _one_person(one: _Group, two: _Group) -> bool:
+    """Whether two masks that touch look like parts of one person.
+
+    Not like two people next to each other; nor like a person and a thing that was there all the time.
+    """
+    if abs(one.differs - two.differs) > 0.5:
+        return False
     (x0, y0, x1, y1), (u0, v0, u1, v1) = (_box(group.mask) for group in (one, two))
     heights, widths = (y1 - y0, v1 - v0), (x1 - x0, u1 - u0)
     upright = min(y1, v1) - max(y0, v0) > 0.6 * min(heights)
     apart = min(x1, u1) - max(x0, u0) < 0.5 * min(widths)
     alike = min(heights) > 0.6 * max(heights) or min(one.score, two.score) >= _SURE
-    return upright and apart and alike
+    return not (upright and apart and alike)
 
 
 def _box(mask: np.ndarray) -> Box:
