@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from pose2sim_biokin.errors import BiokinError
+
+_LEAST = 3  # vertices to choose from
+
 # Points that the finder needs -> bones of the built-in body's rig whose heads they are; right side.
 RIG_HEADS = {
     "hip": "upperleg01.R",
@@ -31,7 +35,16 @@ def _ring(vertices: np.ndarray, center: np.ndarray, axis: np.ndarray, half: floa
     offset = vertices - center
     along = offset @ axis
     across = np.linalg.norm(offset - along[:, None] * axis, axis=1)
-    return np.flatnonzero((np.abs(along) < half) & (across < radius))
+    return _within((along, half), (across, radius))
+
+
+def _within(*limits: tuple[np.ndarray, float]) -> np.ndarray:
+    """Indices where each distance (V,) is below its limit; limits grow until a coarse mesh has some there."""
+    for growth in 1.25 ** np.arange(9):
+        found = np.flatnonzero(np.all([np.abs(d) < growth * limit for d, limit in limits], axis=0))
+        if len(found) >= _LEAST:
+            return found
+    raise BiokinError("A body's mesh has no skin around its joints; is it a person, upright, in metres?")
 
 
 def _extreme(vertices: np.ndarray, candidates: np.ndarray, direction: np.ndarray) -> int:
@@ -80,22 +93,18 @@ def find_landmarks(vertices: np.ndarray, bone: dict[str, np.ndarray]) -> tuple[l
     found["RACR"] = _extreme(vertices, ring, up)
 
     hip = bone["hip"]
-    front = np.flatnonzero(
-        (np.abs(vertices[:, 1] - hip[1] - 0.095) < 0.015) & (np.abs(vertices[:, 2] - 0.12) < 0.02)
-    )
+    x, y, z = vertices.T
+    front = _within((y - hip[1] - 0.095, 0.015), (z - 0.12, 0.02))
     found["RASI"] = _extreme(vertices, front, forward)
-    back = np.flatnonzero(
-        (np.abs(vertices[:, 1] - hip[1] - 0.11) < 0.015) & (np.abs(vertices[:, 2] - 0.045) < 0.015)
-    )
+    back = _within((y - hip[1] - 0.11, 0.015), (z - 0.045, 0.015))
     found["RPSI"] = _extreme(vertices, back, -forward)
 
     for name in list(found):
         mirrored = vertices[found[name]] * np.array([1.0, 1.0, -1.0])
         found["L" + name[1:]] = int(np.linalg.norm(vertices - mirrored, axis=1).argmin())
 
-    middle = np.flatnonzero(np.abs(vertices[:, 2]) < 0.012)
-    neck = middle[np.abs(vertices[middle, 1] - bone["neck"][1]) < 0.015]
+    neck = _within((z, 0.012), (y - bone["neck"][1], 0.015))
     found["C7"] = _extreme(vertices, neck, -forward)
-    chest = middle[np.abs(vertices[middle, 1] - bone["clavicle"][1]) < 0.015]
+    chest = _within((z, 0.012), (y - bone["clavicle"][1], 0.015))
     found["CLAV"] = _extreme(vertices, chest, forward)
     return list(found), list(found.values())
