@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from pose2sim_biokin.errors import BiokinError
-from pose2sim_biokin.io.video import VIDEO_SUFFIXES, VideoReader, list_images
+from pose2sim_biokin.io.video import VIDEO_SUFFIXES, VideoReader, list_images, read_image
 from pose2sim_biokin.vision.masks import PersonInstance
 
 
@@ -63,7 +63,7 @@ class FolderSegmenter:
         for image, frame in zip(images, frames, strict=True):
             if place.is_dir():
                 path = self._numbered(camera, place).get(frame)
-                raw = None if path is None else _read_mask(path)
+                raw = None if path is None else read_image(path, grey=True)
             else:
                 path, raw = place, self._video_frame(camera, place, frame)
             person = None
@@ -119,17 +119,6 @@ class FolderSegmenter:
         queue.append(frame)
         last[0] = frame
         return next(stream)[1][..., 1]
-
-
-def _read_mask(path: Path) -> np.ndarray:
-    """A mask image in one channel."""
-    try:
-        raw = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_GRAYSCALE)
-    except (OSError, cv2.error) as error:
-        raise BiokinError(f"{path}: the mask cannot be read ({error}).") from error
-    if raw is None:
-        raise BiokinError(f"{path}: the mask is damaged or not an image.")
-    return raw
 
 
 def _fit(mask: np.ndarray, shape: tuple[int, int], path: Path) -> np.ndarray:

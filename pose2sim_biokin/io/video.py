@@ -61,7 +61,7 @@ class VideoReader:
                 raise BiokinError(
                     f"{self.path}: no image in this folder. Expected {', '.join(IMAGE_SUFFIXES)}."
                 )
-            height, width = _read_image(self._images[0]).shape[:2]
+            height, width = read_image(self._images[0]).shape[:2]
             self.info = VideoInfo(self.path, width, height, None, len(self._images))
             return
         if not self.path.is_file():
@@ -116,7 +116,7 @@ class VideoReader:
 
     def _image_frames(self, indexes: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
         for index in self._checked(indexes):
-            yield index, _read_image(self._images[index])
+            yield index, read_image(self._images[index])
 
     def _video_frames(self, indexes: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
         capture = _open(self.path)
@@ -271,10 +271,15 @@ def natural_key(path: Path) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part]
 
 
-def _read_image(path: Path) -> np.ndarray:
-    """One image as BGR uint8; reads names that are not ASCII on every platform."""
+def read_image(path: Path, grey: bool = False) -> np.ndarray:
+    """One image, (H, W, 3) BGR or (H, W) grey uint8; reads names that are not ASCII on every platform.
+
+    Raises:
+        BiokinError: it cannot be read.
+    """
     try:
-        frame = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+        way = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR
+        frame = cv2.imdecode(np.fromfile(path, np.uint8), way)
     except (OSError, cv2.error) as error:
         raise BiokinError(f"{path}: the image cannot be read ({error}).") from error
     if frame is None:
