@@ -24,6 +24,7 @@ THING, SUBJECT = -1, 0
 SHARP_RAD = 0.7  # edges of things that are sharper stay sharp, as in the rasteriser
 SHADOW_REACH_M = 1.5  # shadows on the floor are drawn anew this far from the person
 MARGIN_PX = 16
+_CORNERS = ((-1, -1), (1, -1), (1, 1), (-1, 1))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -105,7 +106,8 @@ class Stage:
         cycles.use_denoising = not options.no_denoise
         cycles.max_bounces = options.bounces
         cycles.diffuse_bounces = cycles.glossy_bounces = options.bounces
-        cycles.transmission_bounces = cycles.transparent_max_bounces = 0
+        cycles.transmission_bounces = 0
+        cycles.transparent_max_bounces = 4  # lamps are clear from behind
         cycles.caustics_reflective = cycles.caustics_refractive = False
         cycles.sample_clamp_indirect = 10.0
         cycles.seed = 0
@@ -197,6 +199,28 @@ class Stage:
         turn[:3, :3] = np.stack([x, -y, -np.cross(x, y)], 1)
         turn[:3, 3] = light["centre"]
         self._object(name, data, turn)
+        self._panel(f"{name} panel", light)
+
+    def _panel(self, name: str, light: dict[str, np.ndarray]) -> None:
+        """The bright rectangle that a camera sees of a lamp (Blender's own lamps cannot be seen)."""
+        c, u, v = light["centre"], light["u"], light["v"]
+        mesh = self.bpy.data.meshes.new(name)
+        mesh.from_pydata([(c + a * u + b * v).tolist() for a, b in _CORNERS], [], [(0, 1, 2, 3)])
+        material = self.bpy.data.materials.new(name)
+        material.use_nodes = True
+        nodes, links = material.node_tree.nodes, material.node_tree.links
+        nodes.clear()
+        glow, side = nodes.new("ShaderNodeEmission"), nodes.new("ShaderNodeNewGeometry")
+        clear, mix = nodes.new("ShaderNodeBsdfTransparent"), nodes.new("ShaderNodeMixShader")
+        output = nodes.new("ShaderNodeOutputMaterial")
+        glow.inputs["Color"].default_value = (*light["radiance"].tolist(), 1.0)
+        links.new(side.outputs["Backfacing"], mix.inputs[0])
+        links.new(glow.outputs[0], mix.inputs[1])
+        links.new(clear.outputs[0], mix.inputs[2])
+        links.new(mix.outputs[0], output.inputs["Surface"])
+        mesh.materials.append(material)
+        item = self._object(name, mesh)
+        item.visible_diffuse = item.visible_glossy = item.visible_shadow = False
 
     def _sun(self, sun: dict) -> None:
         data = self.bpy.data.lights.new("sun", "SUN")

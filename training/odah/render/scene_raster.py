@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from odah.render.darkening import Region
@@ -22,7 +21,7 @@ from odah.render.rasterizer import linear_to_srgb
 from odah.render.renderers import Rendered
 from odah.render.surfaces import at_samples
 from odah.render.things import NEAR_M, Plate, Things
-from odah.render.zbuffer import draw, draw_depth
+from odah.render.zbuffer import draw, draw_faces
 from odah.scenes.scene import SUBJECT, Scene
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.vision.camera import Camera
@@ -73,25 +72,18 @@ def check_request(scene: Scene, camera: int, frames: Sequence[int]) -> None:
 class Silhouettes:
     """The subject alone, whatever stands before it: (H, W) bool of a camera and a frame."""
 
-    def __init__(self, scene: Scene, supersample: int = 2):
-        self.cameras, self.s = scene.cameras, supersample
+    def __init__(self, scene: Scene):
+        self.cameras = scene.cameras
         self._people = People([m for m in scene.meshes if m.person == SUBJECT], "cpu")
 
     def __call__(self, camera: int, frame: int) -> np.ndarray:
-        lens, s = self.cameras[camera], self.s
+        lens = self.cameras[camera]
         mask = np.zeros((lens.height, lens.width), bool)
-        if not len(self._people.faces):
-            return mask
-        points, _ = self._people.at(frame)
-        box, screen, behind = to_screen(lens, points, s)
-        if box:
-            local = screen - screen.new_tensor([box.x0 * s, box.y0 * s, 0])
-            size = (box.y1 - box.y0) * s, (box.x1 - box.x0) * s
-            depth = draw_depth(
-                local[None], self._people.faces, *size, cull_backfaces=True, behind=behind[None]
-            )
-            cover = _pool(depth[0].isfinite()[..., None].float(), s)[..., 0]
-            mask[box.slices] = majority(cover).numpy()
+        if len(self._people.faces):
+            points, _ = self._people.at(frame)
+            box, screen, behind = to_screen(lens, points, 1)
+            if box:
+                mask[box.slices] = (_centres(screen, self._people.faces, box, behind, 1) >= 0).numpy()
         return mask
 
 
@@ -157,13 +149,13 @@ class SceneRaster:
             )
             inner = box.within(region)
             colour[inner] = colour[inner] * (1 - cover[..., None]) + layer
-            mask[box.slices] = majority(seen).cpu().numpy()
-            amodal[box.slices] = majority(whole).cpu().numpy()
+            mask[box.slices] = seen.cpu().numpy()
+            amodal[box.slices] = whole.cpu().numpy()
         picture[region.slices] = self._picture(colour)
         return Rendered(picture, mask, amodal)
 
     def _draw_people(self, index, box, screen, behind, points, normals, casters):
-        """In the box: colour times cover (h, w, 3), cover, cover by the subject as seen, and unhidden."""
+        """In the box: colour times cover (h, w, 3); cover, the subject as seen, and unhidden (h, w)."""
         s, people = self.s, self.people
         height, width = (box.y1 - box.y0) * s, (box.x1 - box.x0) * s
         local = screen - screen.new_tensor([box.x0 * s, box.y0 * s, 0])
@@ -189,14 +181,26 @@ class SceneRaster:
         fine[samples, :3] = (albedo * values[:, 2:5] + values[:, 5:]) * self.exposure[index]
         fine[samples, 3] = 1
         fine[samples, 4] = people.subject[face].float()
-        if bool(people.subject.all()):
-            fine[:, 5] = drawn.mask.view(-1)
-        else:
-            own = people.faces[people.subject]
-            whole = draw_depth(local[None], own, height, width, cull_backfaces=True, behind=hidden_from_start)
-            fine[:, 5] = whole.view(-1).isfinite()
+        drawn_face = drawn.face.view(-1)
+        fine[:, 5] = people.subject[drawn_face.clamp_min(0)] & (drawn_face >= 0)
         pooled = _pool(fine.view(height, width, 6), s)
-        return pooled[..., :3], pooled[..., 3], pooled[..., 4], pooled[..., 5]
+        # masks go by the pixels' middles: counting samples would widen or narrow outlines
+        centre = _centres(screen, people.faces, box, behind, s)
+        seen = (centre >= 0) & people.subject[centre.clamp_min(0)]
+        whole = seen
+        if not bool(people.subject.all()):
+            whole = _centres(screen, people.faces[people.subject], box, behind, s) >= 0
+        # what things hide of the pixel's samples, they hide of its middle
+        seen = seen & (pooled[..., 4] >= 0.5 * pooled[..., 5])
+        return pooled[..., :3], pooled[..., 3], seen, whole
+
+
+def _centres(screen: Tensor, faces: Tensor, box: Region, behind: Tensor, s: int) -> Tensor:
+    """Face (h, w) at the middle of each pixel of the box, -1 where there is none."""
+    shift = screen.new_tensor([box.x0, box.y0])
+    pixels = torch.cat([(screen[:, :2] + 0.5) / s - 0.5 - shift, screen[:, 2:]], 1)
+    hidden = behind[None] if bool(behind.any()) else None
+    return draw_faces(pixels[None], faces, box.y1 - box.y0, box.x1 - box.x0, behind=hidden)[0]
 
 
 def to_screen(camera: Camera, points: Tensor, s: int) -> tuple[Region, Tensor, Tensor]:
@@ -222,13 +226,3 @@ def to_screen(camera: Camera, points: Tensor, s: int) -> tuple[Region, Tensor, T
 def _pool(fine: Tensor, s: int) -> Tensor:
     """Means of s x s blocks of (s h, s w, C)."""
     return sum(fine[dy::s, dx::s] for dy in range(s) for dx in range(s)) / (s * s)
-
-
-def majority(cover: Tensor) -> Tensor:
-    """(h, w) bool: pixels of which more than half is covered; where it is just half, the pixels around count.
-
-    Taking all pixels at exactly half, a quarter of the edge's, would make every outline an eighth of a pixel
-    too wide.
-    """
-    around = F.avg_pool2d(cover[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
-    return (cover > 0.5) | ((cover == 0.5) & (around > 0.5))

@@ -81,6 +81,22 @@ def draw_depth(
     return torch.where(keys == _EMPTY, torch.inf, depth).view(screen.shape[0], height, width)
 
 
+@torch.no_grad()
+def draw_faces(
+    screen: Tensor,
+    faces: Tensor,
+    height: int,
+    width: int,
+    *,
+    cull_backfaces: bool = True,
+    behind: Tensor | None = None,
+    chunk: int = 4_000_000,
+) -> Tensor:
+    """Index of the nearest face alone (B, H, W), -1 where there is none; arguments as in `draw`."""
+    keys = _zbuffer(screen, faces, height, width, cull_backfaces, behind, chunk)
+    return torch.where(keys == _EMPTY, -1, keys & 0xFFFFFFFF).view(screen.shape[0], height, width)
+
+
 def _zbuffer(screen, faces, height, width, cull, behind, chunk) -> Tensor:
     """(B * H * W,) int64: bits of the depth, then the face's index; _EMPTY where there is nothing."""
     batch, device = screen.shape[0], screen.device
