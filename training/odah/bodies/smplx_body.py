@@ -14,7 +14,7 @@ The file's joints are taken as they are: no published correction of their places
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +114,7 @@ class SmplxBody:
         self.kinematics = ForwardKinematics(self.skeleton)
         self.fit = SkeletonFit(self.skeleton)
         self.faces = self.model.faces
+        self._last: tuple | None = None  # subject, coordinates, motion and bare animation
         self.rest_rotations = torch.eye(3).repeat(BODY_JOINTS, 1, 1)
         for name, vector in REST_POSE.items():
             self.rest_rotations[JOINTS.index(name)] = axis_angle_to_matrix(torch.tensor(vector))
@@ -223,7 +224,9 @@ class SmplxBody:
 
     def follow(self, subject: Subject, frames: BodyFrames) -> Tensor:
         """Local rotations (..., 22, 3, 3), file axes, that copy the skeleton's motion since rest."""
-        turned = frames.rotation @ subject.bind_rotation  # (..., 22 bodies): rest to now, ground
+        turned = frames.rotation @ subject.bind_rotation.to(
+            frames.rotation
+        )  # (..., 22 bodies): rest to now, ground
         to_file = R_GROUND_FILE.to(turned)
         turned = to_file.T @ turned @ to_file
         rest, _ = self.model.chain(self.rest_rotations.to(turned), self.model.joint_template.to(turned))
@@ -272,33 +275,47 @@ class SmplxBody:
         posed = (matrix @ (shaped + self.model.pose_offsets(rotations))[..., None])[..., 0] + shift
         return (posed + translation[..., None, :]) @ R_GROUND_FILE.T
 
-    def pose(self, subject: Subject, coordinates: Tensor, rest: Tensor | None = None) -> Tensor:
-        """Posed vertices (..., V, 3) in ground, m: the model's joints copy the skeleton's rotations.
+    @torch.no_grad()
+    def pose(self, subject: SmplxSubject, coordinates: Tensor, rest: Tensor | None = None) -> Tensor:
+        """Posed vertices (..., V, 3) in ground, m: the model's own joints meet the skeleton's.
+
+        Frame by frame and without the registration, which is trained on such poses; see `animate`.
 
         Args:
             coordinates: (..., 39) rad and m.
             rest: (V,3) rest vertices in place of the subject's own.
         """
-        frames = self.kinematics(coordinates, subject.scales)
-        rotations = self.follow(subject, frames)
-        return self.skin(subject, rotations, self.place(subject, frames, rotations), rest)
+        from odah.bodies.acquisition import fit_model_joints
+
+        frames = self.kinematics(coordinates.reshape(-1, coordinates.shape[-1]), subject.scales)
+        vertices = self._posed(subject, fit_model_joints(self, subject, frames), rest)
+        return vertices.view(*coordinates.shape[:-1], *vertices.shape[1:])
 
     @torch.no_grad()
-    def animate(self, subject: Subject, coordinates: Tensor, rest: Tensor | None = None) -> Animation:
-        """The mesh over a motion (T,39), fitted to the skeleton; see `odah.bodies.body.Body`."""
+    def animate(self, subject: SmplxSubject, coordinates: Tensor, rest: Tensor | None = None) -> Animation:
+        """The mesh over a motion (T,39), fitted to the skeleton; see `odah.bodies.body.Body`.
+
+        The last fit is kept, so that the layers of an outfit share it.
+        """
         from odah.bodies.acquisition import fit_motion
 
-        frames = self.kinematics(coordinates, subject.scales)
-        motion = fit_motion(self, subject, frames)
+        if self._last is None or self._last[0] is not subject or not torch.equal(self._last[1], coordinates):
+            frames = self.kinematics(coordinates, subject.scales)
+            motion = fit_motion(self, subject, frames)
+            bare = measured_animation(self, subject, frames, self._posed(subject, motion, None))
+            self._last = (subject, coordinates.clone(), motion, bare)
+        _, _, motion, bare = self._last
+        if rest is None:
+            return replace(bare, vertices=bare.vertices.clone())
+        return replace(bare, vertices=self._posed(subject, motion, rest))
 
-        def posed(vertices: Tensor | None) -> Tensor:
-            out = torch.empty(len(coordinates), len(self._mean), 3)
-            for start in range(0, len(out), _FRAMES):
-                part = slice(start, start + _FRAMES)
-                out[part] = self.skin(subject, motion.rotations[part], motion.translation[part], vertices)
-            return out
-
-        return measured_animation(self, subject, frames, posed(None), None if rest is None else posed(rest))
+    def _posed(self, subject: SmplxSubject, motion, rest: Tensor | None) -> Tensor:
+        """(T,V,3) vertices of an `acquisition.SmplxMotion`."""
+        out = torch.empty(len(motion.rotations), len(self._mean), 3)
+        for start in range(0, len(out), _FRAMES):
+            part = slice(start, start + _FRAMES)
+            out[part] = self.skin(subject, motion.rotations[part], motion.translation[part], rest)
+        return out
 
     def _all_rotations(self, rotations: Tensor) -> Tensor:
         """(55,3,3) from (22,3,3): face and fingers at rest."""
