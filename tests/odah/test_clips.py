@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from odah import clips
-from odah.clips import PARTIAL, read_clip, remove_partial, sha256, whole_folder, write_clip
+from odah.clips import read_clip, sha256, write_clip
+from odah.whole import PARTIAL, remove_partial, whole_folder
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.project import read_trial
 from pose2sim_biokin.motion import Motion
@@ -151,11 +152,11 @@ def test_pose2sims_own_calibration_reader_gives_the_same_camera(clip):
 def test_same_input_same_bytes(clip, tmp_path):
     make_clip(tmp_path / "again" / "clip_0001")
     first, second = (
-        json.loads((f / "truth.json").read_text("utf-8")) for f in (clip[0], tmp_path / "again/clip_0001")
+        json.loads((f / "files.json").read_text("utf-8")) for f in (clip[0], tmp_path / "again/clip_0001")
     )
     assert first == second
-    assert {*clips.TRUTH_FILES, "videos/cam01.mp4", "masks/cam02.mp4"} <= set(first["files"])
-    for name, digest in first["files"].items():
+    assert {*clips.TRUTH_FILES, "videos/cam01.mp4", "masks/cam02.mp4"} <= set(first)
+    for name, digest in first.items():
         assert sha256(clip[0] / name) == digest
 
 

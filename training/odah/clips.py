@@ -7,20 +7,17 @@
     kinematics/truth.mot         coordinates, degrees and m
     kinematics/truth.osim        the scaled skeleton
     pose-3d/truth.trc            joint centres, mass centres and markers, m, OpenSim's ground
-    truth.json                   what was drawn, scale factors, residuals, versions, SHA-256 of all files
+    truth.json                   what was drawn, scale factors, residuals, versions
+    files.json                   SHA-256 of all other files
 
 Frames are numbered from 0; time is frame / fps. A clip is written aside and renamed when it is complete.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import secrets
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -28,6 +25,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from odah.whole import whole_folder
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.calibration import read_calibration, write_calibration
 from pose2sim_biokin.io.mot import read_mot, write_mot
@@ -39,13 +37,16 @@ from pose2sim_biokin.skeleton import ForwardKinematics, Skeleton, load_skeleton
 from pose2sim_biokin.vision.camera import Camera
 
 FORMAT = "odah-clip-1"
-PARTIAL = ".partial-"  # folders whose names start so are of clips that were never finished
-CALIBRATION, ABOUT = "calibration/Calib.toml", "truth.json"
+CALIBRATION, ABOUT, FILES = "calibration/Calib.toml", "truth.json", "files.json"
 MOT, OSIM, TRC = "kinematics/truth.mot", "kinematics/truth.osim", "pose-3d/truth.trc"
-TRUTH_FILES = ("Config.toml", CALIBRATION, MOT, OSIM, TRC)  # the same bytes from every run of the same clip
-
-_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
-_LEAST_FREE = 4_000_000  # bytes; a disk with less is full
+TRUTH_FILES = (
+    "Config.toml",
+    CALIBRATION,
+    MOT,
+    OSIM,
+    TRC,
+    ABOUT,
+)  # the same bytes from every run of the same clip
 
 _CONFIG = """\
 # A synthetic recording: its true joint angles are in kinematics/truth.mot, the rest is in truth.json.
@@ -202,7 +203,6 @@ def write_clip(
         write_trc(partial / TRC, truth_points(motion, skeleton), fps)
         for camera, stream in zip(cameras, views, strict=True):
             _write_videos(partial, camera, stream, fps, crf, len(motion.time))
-        files = sorted(p.relative_to(partial).as_posix() for p in partial.rglob("*") if p.is_file())
         scales = np.asarray(motion.scales, dtype=np.float64).tolist()
         truth = {
             "format": FORMAT,
@@ -214,10 +214,10 @@ def write_clip(
             "cameras": [camera.name for camera in cameras],
             "mass_kg": round(float(mass_kg), 3),
             "height_m": round(float(height_m), 4),
-            "files": {name: sha256(partial / name) for name in files},
         }
-        text = json.dumps(truth, indent=1, allow_nan=False)
-        (partial / ABOUT).write_text(text + "\n", encoding="utf-8", newline="\n")
+        _write_json(partial / ABOUT, truth)
+        files = sorted(p.relative_to(partial).as_posix() for p in partial.rglob("*") if p.is_file())
+        _write_json(partial / FILES, {name: sha256(partial / name) for name in files})
     return folder
 
 
@@ -232,12 +232,9 @@ def read_clip(folder: str | Path, checksums: bool = False) -> Clip:
         BiokinError: a file is missing or damaged, or files do not belong together; names the file.
     """
     folder = Path(folder)
-    about = read_about(folder)
-    missing = [name for name in about["files"] if not (folder / name).is_file()]
-    if missing:
-        raise _half_there(folder, missing[0], "is missing")
+    about, files = read_about(folder), read_files(folder)
     if checksums:
-        changed = [name for name, digest in about["files"].items() if sha256(folder / name) != digest]
+        changed = [name for name, digest in files.items() if sha256(folder / name) != digest]
         if changed:
             raise _half_there(folder, changed[0], "is not what was written")
     skeleton = load_skeleton(about["skeleton"])
@@ -271,19 +268,45 @@ def read_about(folder: str | Path) -> dict:
         BiokinError: there is none, or it is of another format.
     """
     path = Path(folder) / ABOUT
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise _half_there(path.parent, ABOUT, "is missing") from None
-    except (OSError, ValueError) as error:
-        raise _half_there(path.parent, ABOUT, f"cannot be read ({error})") from error
-    found = about.get("format") if isinstance(about, dict) else None
+    about = _read_json(path)
+    found = about.get("format")
     if found != FORMAT:
         raise BiokinError(f"{path}: format {found!r}; expected {FORMAT!r}. It was made by another version.")
-    lacks = [key for key in ("files", "frames", "fps", "scales", "skeleton") if key not in about]
+    lacks = [key for key in ("frames", "fps", "scales", "skeleton") if key not in about]
     if lacks:
         raise _half_there(path.parent, ABOUT, f"lacks {', '.join(lacks)}")
     return about
+
+
+def read_files(folder: str | Path) -> dict[str, str]:
+    """SHA-256 by name of a clip's files, all of which are there.
+
+    Raises:
+        BiokinError: one is missing, or there is no list of them.
+    """
+    folder = Path(folder)
+    files = _read_json(folder / FILES)
+    needed = {*TRUTH_FILES, *files}
+    missing = sorted(name for name in needed if not (folder / name).is_file())
+    if missing:
+        raise _half_there(folder, missing[0], "is missing")
+    return files
+
+
+def _write_json(path: Path, values: dict) -> None:
+    path.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8", newline="\n")
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise _half_there(path.parent, path.name, "is missing") from None
+    except (OSError, ValueError) as error:
+        raise _half_there(path.parent, path.name, f"cannot be read ({error})") from error
+    if not isinstance(values, dict):
+        raise _half_there(path.parent, path.name, "is no table")
+    return values
 
 
 def truth_points(motion: Motion, skeleton: Skeleton) -> MarkerTable:
@@ -300,56 +323,6 @@ def truth_points(motion: Motion, skeleton: Skeleton) -> MarkerTable:
     masses = [f"{name}_com" for name in skeleton.body_names]
     names = (*skeleton.joints.names, *masses, *skeleton.marker_names)
     return MarkerTable(np.arange(len(motion.time)), motion.time, names, torch.cat(parts, 1).numpy())
-
-
-@contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
-    """A folder to write into, which is renamed to ``target`` when the block ends well, else removed.
-
-    Raises:
-        BiokinError: the disk is full, or the folder cannot be made or written.
-    """
-    partial = target.with_name(f"{PARTIAL}{target.name}-{secrets.token_hex(4)}")
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        if not target.exists():  # else somebody else has finished the same clip meanwhile
-            partial.rename(target)
-    except Exception as error:
-        code = getattr(error, "errno", None)
-        if code in (errno.ENOSPC, errno.EDQUOT) or _is_full(target.parent):
-            raise BiokinError(
-                f"{target}: the disk is full. Free some space and run again; finished clips are kept."
-            ) from error
-        if isinstance(error, OSError) and code in _DENIED:
-            raise BiokinError(
-                f"{target}: cannot be written ({error.strerror}). Choose another --output."
-            ) from error
-        raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _is_full(folder: Path) -> bool:
-    """OpenSim, for one, does not say why it cannot write."""
-    try:
-        return shutil.disk_usage(folder).free < _LEAST_FREE
-    except OSError:
-        return False
-
-
-def remove_partial(folder: Path) -> int:
-    """Remove what killed runs left anywhere below a folder; how many clips they were.
-
-    Each is renamed first: whoever may still be writing it then cannot finish it.
-    """
-    found = [p for p in folder.rglob(f"{PARTIAL}*") if p.is_dir()]
-    for partial in found:
-        dead = partial.with_name(f"{PARTIAL}dead-{secrets.token_hex(4)}")
-        with suppress(OSError):
-            partial.rename(dead)
-            shutil.rmtree(dead, ignore_errors=True)
-    return len(found)
 
 
 def sha256(path: Path) -> str:

@@ -14,7 +14,8 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from odah.clips import PARTIAL, Clip, read_about, read_clip, sha256
+from odah.clips import Clip, read_about, read_clip, read_files, sha256
+from odah.whole import PARTIAL
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import atomic_path
 
@@ -83,8 +84,8 @@ def write_manifest(folder: Path, manifest: dict) -> None:
 def clip_entry(folder: Path, name: str, plan: dict) -> dict:
     """What the manifest says of a finished clip: its plan, what was drawn, and its checksums."""
     about = read_about(folder / name)
-    kept = ("subject", "motion", "residuals", "rejected", "frames", "files")
-    return plan | {key: about[key] for key in kept if key in about}
+    kept = ("subject", "motion", "residuals", "rejected", "frames")
+    return plan | {key: about[key] for key in kept if key in about} | {"files": read_files(folder / name)}
 
 
 def write_rejected(folder: Path, name: str, reasons: list[str]) -> None:
@@ -124,10 +125,11 @@ def verify(folder: str | Path) -> list[str]:
             elif sha256(path) != digest:
                 problems.append(f"{name}/{file}: not what was written")
         try:
-            if read_about(dataset.folder / name)["files"] != entry["files"]:
-                problems.append(f"{name}/truth.json: other checksums than the manifest's")
+            if read_files(dataset.folder / name) != entry["files"]:
+                problems.append(f"{name}/files.json: other checksums than the manifest's")
         except BiokinError as error:
-            problems.append(str(error))
+            if not any(problem.startswith(f"{name}/") for problem in problems):
+                problems.append(str(error))
     for path in sorted(dataset.folder.glob("S*/*")):
         name = path.relative_to(dataset.folder).as_posix()
         if path.is_dir() and not path.name.startswith(PARTIAL) and name not in dataset.manifest["clips"]:
