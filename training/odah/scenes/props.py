@@ -51,9 +51,12 @@ def occluder(rng: Rng, ground: Ground, camera: np.ndarray, inside) -> tuple[list
         builder, radius = build(rng, IN_FRONT, "occluder")
         target = ground.path[rng.integers(len(ground.path))]
         place = camera[:2] + rng.uniform(0.3, 0.75) * (target - camera[:2]) + rng.normal(0, 0.2, 2)
+        meshes = builder.placed(place, rng.uniform(-np.pi, np.pi))
+        tall = max(float(mesh.vertices[..., 2].max()) for mesh in meshes) > 1.3
+        if tall and ground.covers(place, 0.6 * radius):
+            continue
         if ground.free(place, radius, in_view=True) and inside(place, radius):
             ground.take(place, radius)
-            meshes = builder.placed(place, rng.uniform(-np.pi, np.pi))
             return meshes, f"{len(meshes)} parts, {radius:.2f} m"
     return [], ""
 
@@ -67,6 +70,8 @@ def beside(rng: Rng, ground: Ground, camera: np.ndarray, reach: float, inside) -
         else:
             angle = rng.uniform(-np.pi, np.pi)
             place = target + rng.uniform(0.9, 2.5) * np.array([np.cos(angle), np.sin(angle)])
+        if ground.covers(place, 0.2):  # not all of the subject all of the time
+            continue
         if ground.free(place, reach, in_view=True) and inside(place, reach):
             ground.take(place, reach)
             return place

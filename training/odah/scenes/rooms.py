@@ -83,6 +83,18 @@ class Ground:
         wide = np.arcsin(min(1.0, (radius + 0.7) / max(distance, 1e-6)))
         return bool(((cosine > np.cos(min(wide + 0.1, 3.0))) & (lengths > distance - radius)).any())
 
+    def covers(self, place: np.ndarray, half: float) -> bool:
+        """Whether a thing of this half width, however tall, would hide the middle of people's way."""
+        middle = self.path.mean(0)
+        for centre in self.centres:
+            way = middle - centre
+            length = np.linalg.norm(way)
+            along = (place - centre) @ way / length
+            across = abs(way[0] * (place - centre)[1] - way[1] * (place - centre)[0]) / length
+            if 0 < along < length and across / max(along, 1e-6) * length < half * length / along + 0.15:
+                return True
+        return False
+
     def take(self, place: np.ndarray, radius: float) -> None:
         """Remember that something stands there."""
         self.taken.append((place, radius))

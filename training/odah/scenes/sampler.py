@@ -171,7 +171,7 @@ def _exposure(rng: np.random.Generator, around: Surroundings, points: np.ndarray
     light = 0.65 * irradiance(around, middle, towards) + 0.35 * irradiance(
         around, middle, np.array([0, 0, 1.0])
     )
-    return float(np.pi / light * np.exp(rng.normal(-0.1, 0.2)))
+    return float(np.pi / light * np.exp(rng.normal(0.15, 0.2)))
 
 
 def _marker_vertices(rng: np.random.Generator, body, person: Person) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from odah.scenes.bodychart import BodyChart
 from odah.scenes.primitives import grid_faces
 
-_ANGLES = 40
+_ANGLES = 60
 _POINTS = 70  # of the skin, for a ring
 _SOFT_PER_M = 60.0
 
@@ -84,7 +84,7 @@ def skirt(
         share = levels[k] / length
         count, depth, phase = waves
         air = ease + flare * levels[k] + depth * share * np.cos(count * angle + phase)
-        radius = _round(radius) + air
+        radius = np.maximum(radius, _round(radius)) + air  # rounded where that gives room
         out[:, k] = (
             middle[:, None, k]
             + radius[..., None]

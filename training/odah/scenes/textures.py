@@ -56,6 +56,12 @@ def _stretch(grid: np.ndarray, height: int, width: int) -> np.ndarray:
     return cv2.remap(wide, *np.meshgrid(x, y), interpolation=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
 
 
+def _blur(values: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Mean over a box of odd sides of a periodic picture (h,w)."""
+    wide = np.pad(values.astype(np.float32), ((height, height), (width, width)), mode="wrap")
+    return cv2.blur(wide, (width, height))[height:-height, width:-width]
+
+
 def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
     return x, 1 - y
@@ -207,7 +213,7 @@ def knit(rng: Rng, size: int, first: np.ndarray, second: np.ndarray) -> np.ndarr
 
 def melange(rng: Rng, size: int, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Heathered yarn."""
-    threads = cv2.blur(rng.standard_normal((size, size)).astype(np.float32), (9, 1))
+    threads = _blur(rng.standard_normal((size, size)), 9, 1)
     return first * (1 + 0.35 * threads[..., None])
 
 
@@ -318,7 +324,7 @@ def carpet(rng: Rng, size: int) -> tuple[np.ndarray, float, float, float]:
 def concrete(rng: Rng, size: int) -> tuple[np.ndarray, float, float, float]:
     """Grey with stains and pores."""
     tone = rng.uniform(95, 190) + rng.normal(0, 5, 3)
-    shade = 1 + 0.05 * noise(rng, size) + 0.03 * rng.standard_normal((size, size))
+    shade = 1 + 0.035 * noise(rng, size) + 0.03 * rng.standard_normal((size, size))
     return tone * shade[..., None], rng.uniform(1.5, 4), rng.uniform(0.5, 0.95), 0.1
 
 
@@ -336,7 +342,7 @@ def rubber(rng: Rng, size: int) -> tuple[np.ndarray, float, float, float]:
 def grass(rng: Rng, size: int) -> tuple[np.ndarray, float, float, float]:
     """Lawn or dry meadow."""
     tone = np.array([[88, 112, 48], [110, 120, 66], [66, 96, 52], [150, 140, 90]][rng.integers(4)], float)
-    blade = cv2.blur(rng.standard_normal((size, size)).astype(np.float32), (1, 5)) * 0.55
+    blade = _blur(rng.standard_normal((size, size)), 1, 5) * 0.55
     shade = 1 + blade + 0.12 * noise(rng, size, (3, 7, 17, 41), 0.8)
     picture = tone * shade[..., None] + noise(rng, size, (5, 13))[..., None] * np.array([9, 3, 0])
     return picture, rng.uniform(2, 4), 1.0, 0.0
