@@ -12,7 +12,8 @@ from torch import Tensor
 from odah.render.light import Lamps
 from odah.render.shadows import CasterShadows
 
-_STRIDE = 4  # pixels: shadows of area lights are soft, so they are worked out at every fourth pixel
+# Shadows of area lights are soft, so in a large picture they are worked out at every fourth pixel.
+_STRIDE, _POINTS_ALONG = 4, 160
 _BLOCK = 8  # pixels: where there may be a shadow at all is decided for blocks
 _AMBIENT_M = 0.5  # beyond its own size, how far a person takes light from the surroundings
 _APART_M = 0.15
@@ -61,7 +62,11 @@ class Darkening:
     def __init__(self, lamps: Lamps, point: Tensor, normal: Tensor, ambient: Tensor, sources: Tensor):
         self.lamps = lamps
         self.height, self.width = point.shape[:2]
-        self.stride = 1 if lamps.sun is not None else _STRIDE
+        self.stride = _STRIDE
+        while self.stride > 1 and min(point.shape[:2]) < _POINTS_ALONG * self.stride:
+            self.stride //= 2
+        if lamps.sun is not None:
+            self.stride = 1
         self._values = [
             values[:: self.stride, :: self.stride].contiguous()
             for values in (point, normal, ambient, sources)

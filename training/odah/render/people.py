@@ -74,6 +74,7 @@ class People:
             own = self.faces[number[self.faces[:, 0]] >= 0]
             self._group_faces.append(number[own])
         start = self.at(0)[0] if meshes else torch.zeros(0, 3)
+        self._spacings = [_edge(start[m], f) for m, f in zip(self._members, self._group_faces, strict=True)]
         self._blobs = [Blobs(start[members]) for members in self._members]
 
     def at(self, frame: int) -> tuple[Tensor, Tensor]:
@@ -98,8 +99,8 @@ class People:
     def casters(self, things: Things, points: Tensor) -> list[CasterShadows]:
         """The shadows of each person or moving thing at points (V, 3)."""
         return [
-            CasterShadows(things.lamps, points[members], faces)
-            for members, faces in zip(self._members, self._group_faces, strict=True)
+            CasterShadows(things.lamps, points[members], faces, spacing)
+            for members, faces, spacing in zip(self._members, self._group_faces, self._spacings, strict=True)
         ]
 
     def hide(self, points: Tensor, place: Tensor, normal: Tensor) -> Tensor:
@@ -152,6 +153,12 @@ class People:
             share = self.surfaces.diffuse[material] / torch.pi
             diffuse = diffuse + (received[:, -1] * share)[:, None] * lamps.strength[-1]
         return diffuse, gloss
+
+
+def _edge(points: Tensor, faces: Tensor) -> float:
+    """Length of all but the longest twentieth of the edges."""
+    lengths = (points[faces] - points[faces.roll(1, 1)]).norm(dim=-1).reshape(-1)
+    return float(lengths[:: max(1, len(lengths) // 20000)].quantile(0.95))
 
 
 def _surroundings(ambient: Ambient, centres: Tensor, place: Tensor, normal: Tensor) -> Tensor:

@@ -137,32 +137,33 @@ class StaticShadows:
 class CasterShadows:
     """What one person keeps from the lamps and the sun in one frame."""
 
-    def __init__(self, lamps: Lamps, points: Tensor, faces: Tensor):
-        """points (V, 3) of the person's meshes; faces (F, 3) of these."""
+    def __init__(self, lamps: Lamps, points: Tensor, faces: Tensor, spacing: float):
+        """points (V, 3) of the person's meshes; faces (F, 3) of these; ``spacing`` of the points, m."""
         self.lamps = lamps
         low, high = points.amin(0), points.amax(0)
         self.centre = 0.5 * (low + high)
         self.radius = float((points - self.centre).norm(dim=-1).max()) + 0.03
-        self._lamp_maps(points)
+        self._lamp_maps(points, spacing)
         if lamps.sun is not None:
             self.sun_view = Parallel(lamps.sun, self.centre, self.radius, _CASTER_SUN_SIZE)
             self.sun_map = self.sun_view.depth(points, faces)
 
-    def _lamp_maps(self, points: Tensor) -> None:
+    def _lamp_maps(self, points: Tensor, spacing: float) -> None:
         lamps, size = self.lamps, _CASTER_SIZE
         count = len(lamps.position)
         offset = self.centre - lamps.position
         distance = offset.norm(dim=-1)
         self.rotation = look_along(offset / distance.clamp_min(1e-6)[:, None])
+        # three texels, which a vertex darkens, must be wider than the gap to the next
+        half = max(self.radius, 0.25 * spacing * size)
         gap = (distance**2 - self.radius**2).clamp_min(1e-4).sqrt()
-        self.tan = (self.radius / gap).clamp_max(2.5)
+        self.tan = (half / gap).clamp_max(2.5)
         x, y, z = self._project(points)  # (K, V) each
         column, row = (x + 0.5).floor().long(), (y + 0.5).floor().long()
         inside = (z > _NEAR_M) & (column >= 0) & (column < size) & (row >= 0) & (row < size)
         place = torch.arange(count, device=points.device)[:, None] * (size * size) + row * size + column
         flat = torch.full((count * size * size,), torch.inf, device=points.device)
         flat.scatter_reduce_(0, place[inside], z[inside], "amin")
-        # vertices lie a centimetre or two apart: grown by a texel they close
         self.maps = -F.max_pool2d(-flat.view(count, 1, size, size), 3, 1, 1)[:, 0]
 
     def _project(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
