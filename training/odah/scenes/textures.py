@@ -1,4 +1,4 @@
-"""Procedural textures: cloth, skin and the surfaces of rooms, as uint8 sRGB pictures that repeat seamlessly.
+"""Procedural textures: cloth and the surfaces of rooms, as uint8 sRGB pictures that repeat seamlessly.
 
 A `Swatch` says how large its picture is, so that a mesh whose uv is in metres divides by `metres`.
 Row 0 of a picture is v = 1.
@@ -265,16 +265,6 @@ def _mean(picture: np.ndarray) -> list[int]:
     return [int(round(float(c))) for c in np.clip(picture.reshape(-1, 3).mean(0), 0, 255)]
 
 
-def skin(rng: Rng, tone: np.ndarray, size: int = 128) -> Swatch:
-    """Skin of a tone (3,) sRGB: slight blotches and redness."""
-    tone = np.asarray(tone, float)
-    blotch, red = noise(rng, size, (3, 6, 13), 0.7), noise(rng, size, (4, 9), 0.6)
-    picture = tone * (1 + 0.025 * blotch + 0.012 * rng.standard_normal((size, size)))[..., None]
-    picture = picture + red[..., None] * np.array([2.5, -1.0, -1.0]) * (tone.mean() / 180)
-    material = Material(_picture(picture), roughness=float(rng.uniform(0.45, 0.7)), specular=0.3)
-    return Swatch(material, 0.4, {"tone": [int(round(c)) for c in tone]})
-
-
 # Surfaces of rooms: (rng, size) -> picture, metres of one repeat, roughness, specular.
 
 
@@ -343,8 +333,8 @@ def grass(rng: Rng, size: int) -> tuple[np.ndarray, float, float, float]:
     """Lawn or dry meadow."""
     tone = np.array([[88, 112, 48], [110, 120, 66], [66, 96, 52], [150, 140, 90]][rng.integers(4)], float)
     blade = _blur(rng.standard_normal((size, size)), 1, 5) * 0.55
-    shade = 1 + blade + 0.12 * noise(rng, size, (3, 7, 17, 41), 0.8)
-    picture = tone * shade[..., None] + noise(rng, size, (5, 13))[..., None] * np.array([9, 3, 0])
+    shade = 1 + blade + 0.06 * noise(rng, size, (3, 7, 17, 41), 0.9)
+    picture = tone * shade[..., None] + noise(rng, size, (5, 13))[..., None] * np.array([5, 2, 0])
     return picture, rng.uniform(2, 4), 1.0, 0.0
 
 
