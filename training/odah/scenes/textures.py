@@ -172,11 +172,8 @@ def _disc(image: np.ndarray, centre: np.ndarray, radius: float, colour: np.ndarr
 
 def camouflage(rng: Rng, size: int, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Four tones in patches."""
-    tone = (
-        first
-        if rng.random() < 0.4
-        else np.array([[96, 100, 62], [150, 134, 98], [70, 84, 96]][rng.integers(3)])
-    )
+    usual = np.array([[96, 100, 62], [150, 134, 98], [70, 84, 96]])
+    tone = first if rng.random() < 0.4 else usual[rng.integers(3)]
     out = plain(rng, size, tone, second).copy()
     for factor in (0.6, 1.35, 0.35):
         patch = noise(rng, size, (5, 11, 23), 0.45) > rng.uniform(0.3, 0.9)
@@ -252,8 +249,8 @@ def cloth(rng: Rng, patterns: dict[str, float] | None = None, size: int = 256) -
         roughness=float(rng.uniform(0.35, 0.6) if shiny else rng.uniform(0.7, 1.0)),
         specular=float(rng.uniform(0.2, 0.5) if shiny else rng.uniform(0.0, 0.15)),
     )
-    metres = float(rng.uniform(0.25, 0.6) if name != "denim" else 0.25)
-    return Swatch(material, metres, {"pattern": name, "colour": _mean(picture)})
+    notes = {"pattern": name, "colour": _mean(picture)}
+    return Swatch(material, 0.25 if name == "denim" else float(rng.uniform(0.25, 0.6)), notes)
 
 
 def plain_material(colour: np.ndarray, roughness: float = 0.7, specular: float = 0.2, metallic: float = 0.0):
@@ -399,5 +396,5 @@ def surface(rng: Rng, kinds: dict, shares: dict[str, float] | None = None, size:
     weights = np.array([1.0 if shares is None else shares[n] for n in names])
     name = str(rng.choice(names, p=weights / weights.sum()))
     picture, metres, roughness, specular = kinds[name](rng, size)
-    material = Material(_picture(picture), float(roughness), float(specular))
-    return Swatch(material, float(metres), {"kind": name, "colour": _mean(picture)})
+    notes = {"kind": name, "colour": _mean(picture)}
+    return Swatch(Material(_picture(picture), float(roughness), float(specular)), float(metres), notes)
