@@ -15,8 +15,8 @@ from torch import Tensor
 
 from odah.scenes.scene import AreaLight, Sky, Sun
 
-_SPACING_M = 0.45  # of the points of a lamp
-_MOST_POINTS = 36  # of all lamps together
+_SPACING_M = 0.15  # of the points of a lamp, wider where there are many lamps
+_MOST_POINTS = 32  # of all lamps together
 
 
 def sky_radiance(sky: Sky, z: np.ndarray) -> np.ndarray:
@@ -140,8 +140,8 @@ class Lamps:
 
 
 def _grid(light: AreaLight, spacing: float) -> np.ndarray:
-    """Points (n, 3) in the cells of a grid over the lamp, at most 4 along a side."""
-    na, nb = (int(np.clip(round(2 * np.linalg.norm(side) / spacing), 1, 4)) for side in (light.u, light.v))
+    """Points (n, 3) in the cells of a grid over the lamp, at most 6 along a side."""
+    na, nb = (int(np.clip(round(2 * np.linalg.norm(side) / spacing), 1, 6)) for side in (light.u, light.v))
     a, b = ((np.arange(n) + 0.5) * 2 / n - 1 for n in (na, nb))
     a, b = (g.reshape(-1, 1) for g in np.meshgrid(a, b, indexing="ij"))
     return np.asarray(light.centre) + a * np.asarray(light.u) + b * np.asarray(light.v)

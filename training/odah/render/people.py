@@ -142,7 +142,8 @@ class People:
         ambient *= self.hide(points, place, normal)[:, None]
         for caster in casters:
             near = caster.may_shade(place, 0.1).nonzero().squeeze(-1)
-            seen[near] *= caster.lamps_seen(place[near], _BIAS_M, smooth=False)
+            lifted = place[near] + caster.lift * normal[near]
+            seen[near] *= caster.lamps_seen(lifted, _BIAS_M, smooth=False)
             if sun_seen is not None:
                 sun_seen[near] *= caster.sun_seen(place[near] + 0.01 * normal[near], _SUN_BIAS_M)
         material = self.material[chosen]

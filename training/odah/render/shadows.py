@@ -156,6 +156,7 @@ class CasterShadows:
         self.rotation = look_along(offset / distance.clamp_min(1e-6)[:, None])
         # three texels, which a vertex darkens, must be wider than the gap to the next
         half = max(self.radius, 0.25 * spacing * size)
+        self.lift = 3 * half / size  # a texel and a half, m: by that the shadows are too wide
         gap = (distance**2 - self.radius**2).clamp_min(1e-4).sqrt()
         self.tan = (half / gap).clamp_max(2.5)
         x, y, z = self._project(points)  # (K, V) each
