@@ -21,7 +21,7 @@ _CONFIDENCE = 0.25
 _OVERLAP = 0.6
 _CLOSE_UP = 384
 _SURROUNDINGS = 1.35  # side of a close-up over the longer side of the person's box
-_LARGER = 1.15  # a second look must enlarge the person by so much to be worth it
+_LARGER = 1.3  # a second look must enlarge the person by so much to be worth it
 _LOOKED_AT_AGAIN = 3  # people of a frame, the best ones
 _SAME_PERSON = 0.4  # least overlap (IoU) of the first and the second mask of one person
 
