@@ -80,15 +80,20 @@ def body_of(config: Config, subject: int) -> Body:
     if gender == "any":
         gender = str(np.random.default_rng([subject, 0x9E]).choice(["female", "male"]))
     gender = "neutral" if config.body.kind == "open" else gender  # the open body mixes both itself
-    folder = config.path(config.body.model_folder) if config.body.model_folder else None
-    return _body(config.body.kind, folder, gender, config.body.mesh)
+    return _body(config.body.kind, _models(config), gender, config.body.mesh)
+
+
+def _models(config: Config) -> Path | None:
+    """The folder of the SMPL-X models, if there is one."""
+    return config.path(config.body.model_folder) if config.body.model_folder else None
 
 
 @lru_cache(maxsize=2)
-def _recordings(sources: tuple[Path, ...], skeleton) -> dict[str, list[Recording]]:
+def _recordings(sources: tuple[Path, ...], skeleton, models: Path | None) -> dict[str, list[Recording]]:
     from odah.motions.sources import read_motion_source
 
-    return split_by_group([r for source in sources for r in read_motion_source(source, skeleton)])
+    read = (read_motion_source(source, skeleton, model_folder=models) for source in sources)
+    return split_by_group([recording for recordings in read for recording in recordings])
 
 
 def recordings_of(config: Config, skeleton) -> dict[str, list[Recording]]:
@@ -97,7 +102,8 @@ def recordings_of(config: Config, skeleton) -> dict[str, list[Recording]]:
     Raises:
         BiokinError: a source cannot be used, or a split has nothing to draw motions from.
     """
-    recordings = _recordings(tuple(config.path(s) for s in config.motion.sources), skeleton)
+    sources = tuple(config.path(source) for source in config.motion.sources)
+    recordings = _recordings(sources, skeleton, _models(config))
     shares = SHARES | config.motion.shares
     for split, people in config.dataset.subjects.items():
         kinds = [kind for kind in shares if shares[kind] > 0 and (recordings[split] or kind != "recorded")]
