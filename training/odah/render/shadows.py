@@ -35,28 +35,29 @@ def look_along(direction: Tensor) -> Tensor:
 
 
 def lookup(maps: Tensor, index: Tensor | None, x: Tensor, y: Tensor, depth: Tensor, smooth: bool) -> Tensor:
-    """Share of light that reaches points at pixels x, y (n,) and ``depth`` (n,) of ``maps`` (M, S, S).
+    """Share of light that reaches points at pixels x, y (n,) and ``depth`` (n,) of a map.
 
-    ``index`` (n,) picks the map. Outside a map everything is lit. ``smooth`` weighs the four pixels around.
+    maps (M, S + 2, S + 2), see `_rim`. ``index`` (n,) picks the map. Outside a map everything is lit. ``smooth`` weighs the four pixels around.
     """
-    size = maps.shape[-1]
+    size = maps.shape[-1]  # with a rim of one pixel, where nothing is
     flat = maps.view(-1)
     base = 0 if index is None else index * (size * size)
-
-    def lit(column: Tensor, row: Tensor) -> Tensor:
-        inside = (column >= 0) & (column < size) & (row >= 0) & (row < size)
-        place = row.clamp(0, size - 1) * size + column.clamp(0, size - 1) + base
-        return ((depth <= flat[place]) | ~inside).to(depth.dtype)
-
-    x, y = x.clamp(-9, size + 9), y.clamp(-9, size + 9)
+    x, y = (x + 1).clamp(0, size - 1.01), (y + 1).clamp(0, size - 1.01)
     if not smooth:
-        return lit((x + 0.5).floor().long(), (y + 0.5).floor().long())
-    x0, y0 = x.floor(), y.floor()
+        return (depth <= flat[(y + 0.5).long() * size + (x + 0.5).long() + base]).to(depth.dtype)
+    x0, y0 = x.long(), y.long()
     fx, fy = x - x0, y - y0
-    x0, y0 = x0.long(), y0.long()
-    upper = torch.lerp(lit(x0, y0), lit(x0 + 1, y0), fx)
-    lower = torch.lerp(lit(x0, y0 + 1), lit(x0 + 1, y0 + 1), fx)
-    return torch.lerp(upper, lower, fy)
+    corner = y0 * size + x0 + base
+
+    def lit(step: int) -> Tensor:
+        return (depth <= flat[corner + step]).to(depth.dtype)
+
+    return torch.lerp(torch.lerp(lit(0), lit(1), fx), torch.lerp(lit(size), lit(size + 1), fx), fy)
+
+
+def _rim(maps: Tensor) -> Tensor:
+    """Maps (M, S, S) with a pixel more on each side, behind everything."""
+    return F.pad(maps, (1, 1, 1, 1), value=torch.inf)
 
 
 class Parallel:
@@ -74,11 +75,11 @@ class Parallel:
         return x, y, local[:, 2]
 
     def depth(self, points: Tensor, faces: Tensor) -> Tensor:
-        """(1, S, S) depth of the nearest face."""
+        """(1, S + 2, S + 2) depth of the nearest face, with a rim where there is none."""
         x, y, z = self.project(points)
         # what the z-buffer interpolates linearly must be linear on the screen: here that is the depth itself
         drawn = draw_depth(torch.stack([x, y, self.far - z], -1)[None], faces, self.size, self.size)
-        return self.far - 1 / drawn
+        return _rim(self.far - 1 / drawn)
 
 
 class StaticShadows:
@@ -97,7 +98,7 @@ class StaticShadows:
             screen = self._screen(torch.as_tensor(cut, dtype=torch.float32, device=device))
             size = _STATIC_SIZE
             maps.append(draw_depth(screen[None], torch.as_tensor(kept, device=device), size, size))
-        self.maps = torch.cat(maps) if maps else torch.zeros(0, _STATIC_SIZE, _STATIC_SIZE, device=device)
+        self.maps = _rim(torch.cat(maps)) if maps else torch.zeros(0, 1, 1, device=device)
         self.sun_view = None
         if lamps.sun is not None:
             self.sun_view = Parallel(lamps.sun, centre, _SUN_REACH_M, _SUN_SIZE)
@@ -165,7 +166,7 @@ class CasterShadows:
         place = torch.arange(count, device=points.device)[:, None] * (size * size) + row * size + column
         flat = torch.full((count * size * size,), torch.inf, device=points.device)
         flat.scatter_reduce_(0, place[inside], z[inside], "amin")
-        self.maps = -F.max_pool2d(-flat.view(count, 1, size, size), 3, 1, 1)[:, 0]
+        self.maps = _rim(-F.max_pool2d(-flat.view(count, 1, size, size), 3, 1, 1)[:, 0])
 
     def _project(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Pixels x, y and depth (K, N) of points (N, 3) in the map of each lamp point."""
