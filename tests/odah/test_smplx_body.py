@@ -13,8 +13,9 @@ from odah.bodies.body import JOINT_LIMIT_M, MARKER_LIMIT_M, load_body
 from odah.bodies.fitting import JOINT_SIGMA
 from odah.bodies.regressor import train_registration
 from odah.bodies.shape_fit import fit_shape
-from odah.bodies.smplx_body import JOINT_TARGETS, R_GROUND_FILE, SmplxBody
+from odah.bodies.smplx_body import SmplxBody
 from odah.bodies.smplx_model import JOINTS, read_smplx
+from odah.bodies.smplx_tables import JOINT_TARGETS, R_GROUND_FILE
 from odah.motions.sampler import sample_motion
 from odah.scenes.appearance import Wardrobe
 from pose2sim_biokin.errors import BiokinError

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from odah.bodies.fitting import JOINT_SIGMA
 from odah.bodies.registration import Registration, load_registration
-from odah.bodies.smplx_body import JOINT_TARGETS, R_GROUND_FILE, SmplxBody, SmplxSubject
+from odah.bodies.smplx_body import SmplxBody, SmplxSubject
 from odah.bodies.smplx_model import BODY_JOINTS, JOINTS
+from odah.bodies.smplx_tables import JOINT_TARGETS, R_GROUND_FILE
 from pose2sim_biokin.skeleton import BodyFrames
 from pose2sim_biokin.skeleton.rotations import axis_angle_to_matrix, compose
 

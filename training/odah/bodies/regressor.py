@@ -152,13 +152,29 @@ def calibrate(registration: Registration, examples: Examples) -> Registration:
     return replace(registration, marker_locations=local.mean(0))
 
 
+def _site_vertex(examples: Examples, mean: Tensor, site: Tensor, name: str, body: int) -> int:
+    """The vertex of the mean mesh (V,3) for an anatomical marker at a site (3,).
+
+    A coarse mesh has no vertex right at every site: of the nearest, the steadiest and closest is taken.
+    """
+    off = (mean - site).norm(dim=-1)
+    near = off.argsort()[:6]
+    off = (off - _SITE_RADIUS_M.get(name, 0.0)).clamp_min(0)
+    score = spread(examples, near, body).square() + off[near].square()
+    return int(near[score.argmin()])
+
+
 def train_registration(
     body, subjects: int = 24, poses: int = 16, examples: Examples | None = None
 ) -> Registration:
-    """Registration of any body; markers are those of the built-in body, at the nearest vertices.
+    """Registration of any body; markers are those of the built-in body.
+
+    Anatomical markers sit at the body's own sites, where it has them; others at the vertices nearest to
+    their places on the built-in body.
 
     Args:
-        body: has skeleton, kinematics, weights (V,22), sample_subject(seed) and pose(subject, coordinates).
+        body: has skeleton, kinematics, weights (V,22), sample_subject(seed) and pose(subject, coordinates);
+            rest_mean (V,3) and sites (marker -> (3,) on rest_mean, right side and midline) if it knows them.
         subjects, poses: how many of seeds 0, 1, ... and how many poses of each.
         examples: in place of those.
     """
@@ -168,6 +184,16 @@ def train_registration(
         shipped_count = int(data["vertex_counts"][0])
     shipped = read_registration(ASSET, shipped_count, body.skeleton)
     vertices = nearest_vertices(examples, body.weights.cpu(), shipped.marker_bodies, shipped.marker_locations)
+    for name, site in getattr(body, "sites", {}).items():
+        if name in shipped.marker_names:
+            marker = shipped.marker_index(name)
+            vertices[marker] = _site_vertex(
+                examples, body.rest_mean, site, name, int(shipped.marker_bodies[marker])
+            )
+            if name.startswith("R"):
+                mirrored = body.rest_mean[vertices[marker]] * torch.tensor([1.0, 1.0, -1.0])
+                left = shipped.marker_index("L" + name[1:])
+                vertices[left] = (body.rest_mean - mirrored).norm(dim=-1).argmin()
     registration = Registration(
         joint_names=body.skeleton.body_names,
         joint_vertices=torch.as_tensor(index),
@@ -210,12 +236,7 @@ def train_open_body(subjects: int, poses: int) -> tuple[Registration, np.ndarray
         else:
             bodies[name] = skeleton.body_index(f"{EXTRA_MARKERS[name[1:]]}_{name[0].lower()}")
         if name in sites:
-            off = (mean - sites[name]).norm(dim=-1)
-            near = off.argsort()[:6]
-            # the coarse mesh has no vertex right at every site: of the nearest, the steadiest and closest
-            off = (off - _SITE_RADIUS_M.get(name, 0.0)).clamp_min(0)
-            score = spread(examples, near, bodies[name]).square() + off[near].square()
-            vertices[name] = int(near[score.argmin()])
+            vertices[name] = _site_vertex(examples, mean, sites[name], name, bodies[name])
     for name in names:
         if name not in sites and name.startswith("R"):
             location = skeleton.marker_locations[skeleton.marker_index(name)]

@@ -21,7 +21,8 @@ from odah.bodies.acquisition import (
     registered_points,
 )
 from odah.bodies.registration import load_registration
-from odah.bodies.smplx_body import R_GROUND_FILE, SmplxBody, SmplxSubject
+from odah.bodies.smplx_body import SmplxBody, SmplxSubject
+from odah.bodies.smplx_tables import R_GROUND_FILE
 from pose2sim_biokin.skeleton import BodyFrames
 
 # Wide: points decide, the prior settles what they leave open.

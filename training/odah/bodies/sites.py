@@ -36,6 +36,15 @@ def open_body_sites(asset: Path) -> dict[str, Tensor]:
             if not (str(name).startswith("L") and "R" + str(name)[1:] in data["landmark_names"])
         }
     skin = mean[:count]
+    sites |= pelvis_sites(skin)
+    right = ("finger3-1.R", "wrist.R", "finger2-1.R", "finger5-1.R")
+    sites["RMC3"] = knuckle_site(*(bones[name] for name in right))
+    return {name: torch.as_tensor(site, dtype=torch.float32) for name, site in sites.items()}
+
+
+def pelvis_sites(skin: np.ndarray) -> dict[str, np.ndarray]:
+    """RASI and RPSI (3,) on the skin (V,3) of a mean shape with its origin between the hips."""
+    sites = {}
     for name, width, height, direction in (
         ("RASI", ASIS_WIDTH_M, ASIS_HEIGHT_M, 1.0),
         ("RPSI", PSIS_WIDTH_M, PSIS_HEIGHT_M, -1.0),
@@ -45,8 +54,10 @@ def open_body_sites(asset: Path) -> dict[str, Tensor]:
         # the skin's depth there, from the nearest few vertices
         closest = near[np.argsort(off[near])[:3]]
         sites[name] = np.array([skin[closest, 0].mean(), height, width / 2])
-    knuckle = bones["finger3-1.R"]
-    distal = knuckle - bones["wrist.R"]
-    back = np.cross(distal, bones["finger2-1.R"] - bones["finger5-1.R"])  # of a right hand
-    sites["RMC3"] = knuckle + _KNUCKLE_SKIN_M * back / np.linalg.norm(back)
-    return {name: torch.as_tensor(site, dtype=torch.float32) for name, site in sites.items()}
+    return sites
+
+
+def knuckle_site(knuckle: np.ndarray, wrist: np.ndarray, index: np.ndarray, little: np.ndarray) -> np.ndarray:
+    """RMC3 (3,) on the back of a right hand, from the heads of its third, second and fifth fingers (3,)."""
+    back = np.cross(knuckle - wrist, index - little)
+    return knuckle + _KNUCKLE_SKIN_M * back / np.linalg.norm(back)

@@ -24,57 +24,14 @@ from torch import Tensor
 from odah.bodies.body import Animation, Subject, measured_animation
 from odah.bodies.fitting import JOINT_SIGMA, LANDMARK_SIGMA, SkeletonFit
 from odah.bodies.landmarks import find_landmarks
+from odah.bodies.sites import knuckle_site, pelvis_sites
 from odah.bodies.skin import forearm_twist
 from odah.bodies.smplx_model import BODY_JOINTS, JOINTS, find_smplx, read_smplx
+from odah.bodies.smplx_tables import CARRIED, FOLLOWS, JOINT_TARGETS, OWNERS, R_GROUND_FILE, REST_POSE
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.skeleton import BodyFrames, ForwardKinematics, Skeleton, load_skeleton
 from pose2sim_biokin.skeleton.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
-# ground = R @ file: the file's Z is forward, its X is left.
-R_GROUND_FILE = torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
-# Rest pose, rotation vectors in the file's axes: arms lowered by 46 degrees, elbows bent by 29.
-REST_POSE = {
-    "left_shoulder": (0.0, 0.0, -0.8),
-    "right_shoulder": (0.0, 0.0, 0.8),
-    "left_elbow": (0.0, -0.5, 0.0),
-    "right_elbow": (0.0, 0.5, 0.0),
-}
-# SMPL-X joint -> skeleton's bodies whose rotations it follows, with weights; {s} is l or r. The lumbar bend
-# is spread over the spine, the forearm's twist over elbow and wrist.
-FOLLOWS = {
-    "pelvis": {"pelvis": 1.0},
-    "hip": {"femur_{s}": 1.0},
-    "knee": {"tibia_{s}": 1.0},
-    "ankle": {"calcn_{s}": 1.0},
-    "foot": {"toes_{s}": 1.0},
-    "spine1": {"pelvis": 0.2, "torso": 0.8},
-    "shoulder": {"humerus_{s}": 1.0},
-    "elbow": {"ulna_{s}": 0.5, "radius_{s}": 0.5},
-    "wrist": {"hand_{s}": 1.0},
-}
-# SMPL-X joint -> skeleton's bodies that own its skin; what is not named here belongs to the torso.
-OWNERS = {
-    "pelvis": {"pelvis": 1.0},
-    "hip": {"femur_{s}": 1.0},
-    "knee": {"tibia_{s}": 1.0},
-    "ankle": {"calcn_{s}": 1.0},
-    "foot": {"toes_{s}": 1.0},
-    "spine1": {"pelvis": 0.5, "torso": 0.5},
-    "spine2": {"pelvis": 0.1, "torso": 0.9},
-    "shoulder": {"humerus_{s}": 1.0},
-    "elbow": {"ulna_{s}": 1.0},
-} | {part: {"hand_{s}": 1.0} for part in ("wrist", "index", "middle", "pinky", "ring", "thumb")}
-# Joint centre of the skeleton (see fitting.JOINT_SIGMA) -> SMPL-X joints whose mean it is.
-JOINT_TARGETS = {
-    "femur_r": ("right_hip",),
-    "tibia_r": ("right_knee",),
-    "talus_r": ("right_ankle",),
-    "toes_r": ("right_foot",),
-    "torso": ("pelvis", "spine1"),  # the lumbar joint lies between the two
-    "humerus_r": ("right_shoulder",),
-    "ulna_r": ("right_elbow",),
-    "hand_r": ("right_wrist",),
-}
 STATURE_M = (1.45, 2.05)  # of adults; others are drawn again
 BETA_LIMIT = 2.5
 _DRAWS = 50
@@ -103,6 +60,7 @@ class SmplxBody:
         skeleton: the skeleton to hang it on; the built-in one when absent.
     Attributes:
         model: the file's arrays, in its own axes.
+        sites: marker name -> (3,) place on the mean rest mesh, right side and midline (see `sites`).
     Raises:
         BiokinError: see `find_smplx` and `read_smplx`.
     """
@@ -123,6 +81,7 @@ class SmplxBody:
         self._mean = points[0, : len(self.model.template)]
         heads = dict(zip(JOINTS, points[0, len(self._mean) :].numpy(), strict=True))
         self._landmarks = self._find_landmarks(heads)
+        self.sites = self._sites(heads)
         self.weights, self.along = self._skin(heads)
         rig = self.model.weights
         self.neck = rig[:, JOINTS.index("neck")]
@@ -250,7 +209,7 @@ class SmplxBody:
         centers = self.kinematics.joint_centers(frames, subject.scales) @ R_GROUND_FILE.to(frames.position)
         gaps = []
         for name in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist"):
-            body = f"{_BODY_OF[name]}_" + "{s}"
+            body = f"{CARRIED[name]}_" + "{s}"
             for side in ("left", "right"):
                 target = centers[..., self.skeleton.body_index(body.format(s=side[0])), :]
                 gaps.append(target - position[..., JOINTS.index(f"{side}_{name}"), :])
@@ -352,6 +311,15 @@ class SmplxBody:
         bone["fifth_toe"] = np.array([ball[0] - 0.015, ball[1], outer - 0.15 * (outer - inner)])
         return dict(zip(*find_landmarks(mean, bone), strict=True))
 
+    def _sites(self, heads: dict[str, np.ndarray]) -> dict[str, Tensor]:
+        """Places of the anatomical markers, as the built-in body's (`open_body_sites`)."""
+        skin = self._mean.numpy().astype(np.float64)
+        sites = {name: skin[v] for name, v in self._landmarks.items() if not name.startswith("L")}
+        sites |= pelvis_sites(skin)
+        right = (heads[f"right_{name}"] for name in ("middle1", "wrist", "index1", "pinky1"))
+        sites["RMC3"] = knuckle_site(*right)
+        return {name: torch.as_tensor(site, dtype=torch.float32) for name, site in sites.items()}
+
     def _skin(self, heads: dict[str, np.ndarray]) -> tuple[Tensor, dict[str, Tensor]]:
         """Weights (V,22) by the skeleton's bodies, and positions (V,) along each limb segment."""
         weights = (self.model.weights @ self._table(OWNERS, len(JOINTS))).numpy()
@@ -372,16 +340,6 @@ class SmplxBody:
             ulna, radius = (names.index(f"{n}_{side}") for n in ("ulna", "radius"))
             weights = forearm_twist(weights, along[f"forearm_{side}"].numpy(), ulna, radius)
         return torch.as_tensor(weights.astype(np.float32)), along
-
-
-_BODY_OF = {
-    "hip": "femur",
-    "knee": "tibia",
-    "ankle": "talus",
-    "shoulder": "humerus",
-    "elbow": "ulna",
-    "wrist": "hand",
-}
 
 
 def _cylinder_uv(rest: Tensor) -> Tensor:
