@@ -37,7 +37,8 @@ def look_along(direction: Tensor) -> Tensor:
 def lookup(maps: Tensor, index: Tensor | None, x: Tensor, y: Tensor, depth: Tensor, smooth: bool) -> Tensor:
     """Share of light that reaches points at pixels x, y (n,) and ``depth`` (n,) of a map.
 
-    maps (M, S + 2, S + 2), see `_rim`. ``index`` (n,) picks the map. Outside a map everything is lit. ``smooth`` weighs the four pixels around.
+    maps (M, S + 2, S + 2), see `_rim`; ``index`` (n,) picks one. Outside a map everything is lit.
+    ``smooth`` weighs the four pixels around.
     """
     size = maps.shape[-1]  # with a rim of one pixel, where nothing is
     flat = maps.view(-1)
