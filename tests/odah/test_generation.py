@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ import torch
 
 from odah import clip_factory, generation
 from odah.bodies.body import JOINT_LIMIT_M
-from odah.clip_factory import film_set, make_clip, mesh_volume, settle
+from odah.clip_factory import cast_subject, film_set, make_clip, mesh_volume, settle
 from odah.clips import TRUTH_FILES, read_clip, sha256
 from odah.crops import SUBJECT_BASE
 from odah.datasets import read_dataset, verify, write_rejected
@@ -180,6 +181,23 @@ def test_clips_that_the_body_cannot_follow_are_rejected(config, tmp_path, monkey
     assert not (tmp_path / plan.name).exists() and generation._is_done(tmp_path, plan)
     contents = generation._contents(tmp_path, plan_clips(settings)[:2])
     assert list(contents["rejected"]) == [plan.name] and list(contents["clips"]) == ["S0001/clip_0001"]
+
+
+def test_a_build_that_the_skeleton_does_not_fit_has_a_stand_in():
+    def person(seed):
+        return SimpleNamespace(seed=seed, rest_coordinates=torch.zeros(39))
+
+    def body(unfit):
+        def animate(subject, _):
+            return SimpleNamespace(joint_rms_m=0.003, marker_rms_m=0.02 if subject.seed in unfit else 0.009)
+
+        return SimpleNamespace(sample_subject=person, animate=animate)
+
+    assert cast_subject(body({}), 7, 4).seed == 7
+    stand_in = cast_subject(body({7}), 7, 4).seed
+    every_seed = max(SUBJECT_BASE.values()) + 10_000 * 99 + 9_999
+    assert stand_in > every_seed and stand_in != cast_subject(body({8}), 8, 4).seed
+    assert cast_subject(body({7, stand_in}), 7, 2).seed == 7
 
 
 def test_a_full_disk_ends_the_run_and_is_told(config, tmp_path, monkeypatch, capsys):

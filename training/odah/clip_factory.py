@@ -34,6 +34,8 @@ from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.motion import Motion
 
 DENSITY = 1010.0  # kg/m3 of a living body: soft tissue and bone 1050, with some 2.4 l of air in the lungs
+_STAND_IN = 10_000_000  # between the seeds of a subject and of the stand-in; more than all splits' seeds
+_CAST_SHARE = 0.95  # of the limit, at rest: motion adds a little
 _SETTLE_S = 0.03  # the height of the lowest point is smoothed over this time (standard deviation)
 
 
@@ -126,7 +128,7 @@ def make_clip(config: Config, plan: ClipPlan, output: Path) -> Made:
     with _one_thread(), torch.no_grad():
         body = body_of(config, plan.subject)
         recordings = recordings_of(config, body.skeleton)[plan.split]
-        subject = body.sample_subject(plan.subject)
+        subject = cast_subject(body, plan.subject, config.dataset.attempts)
         reasons: list[str] = []
         for attempt in range(config.dataset.attempts):
             rng = np.random.default_rng([config.dataset.seed, plan.index, attempt, 0xC11F])
@@ -160,6 +162,22 @@ def make_clip(config: Config, plan: ClipPlan, output: Path) -> Made:
             crf=config.render.crf,
         )
     return Made(plan.name, tuple(reasons), True, time.monotonic() - started)
+
+
+def cast_subject(body: Body, seed: int, attempts: int) -> Subject:
+    """The subject of a seed, or a stand-in where the skeleton does not fit that build even at rest.
+
+    Such a person would have every clip rejected. Stand-ins have seeds of their own: they depend on the first
+    seed alone, and never meet another subject. If nobody fits, the first one.
+    """
+    first = None
+    for attempt in range(attempts):
+        subject = body.sample_subject(seed + _STAND_IN * attempt)
+        first = first or subject
+        rest = body.animate(subject, subject.rest_coordinates.float()[None])
+        if rest.joint_rms_m <= JOINT_LIMIT_M and rest.marker_rms_m <= _CAST_SHARE * MARKER_LIMIT_M:
+            return subject
+    return first
 
 
 def draw_take(
@@ -266,7 +284,7 @@ def _about(config, plan, attempt, body, subject, take, scene, reasons) -> dict:
         "seed": [config.dataset.seed, plan.index, attempt],
         "subject": {
             "id": plan.name.split("/")[0],
-            "seed": plan.subject,
+            "seed": int(subject.seed),
             "body": body.name,
             "stature_m": round(float(subject.stature), 4),
             "shape": shape,
