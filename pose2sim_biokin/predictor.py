@@ -47,16 +47,14 @@ class ViewCrops:
     """One view of a trial, as virtual crop cameras that look at the person; every array has T rows.
 
     Attributes:
-        images: (T, S, S, 3) uint8, **RGB** (turn OpenCV's BGR round first); the background may be
-            there or not,
-            it is blanked with the mask.
+        images: (T, S, S, 3) uint8, **RGB** (turn OpenCV's BGR round first); the background may be there or
+            not, it is blanked with the mask.
         masks: (T, S, S) uint8 or bool, non-zero on the person.
         K: (T, 3, 3) crop camera matrices, pixels, pixel centres at whole numbers, no lens distortion.
         R: (T, 3, 3) rotations of the crop cameras, world (Z up) to camera (OpenCV axes).
         t: (T, 3) translations, metres: x_pixel = K (R X_world + t).
-        found: (T,) bool, whether the person was found in this frame; rows that are False may hold
-            anything finite
-            (zeros will do).
+        found: (T,) bool, whether the person was found in this frame; rows that are False may hold anything
+            finite (zeros will do).
     """
 
     images: np.ndarray
@@ -118,13 +116,10 @@ class Predictor:
     ) -> Motion:
         """The motion of the person in both views.
 
-        Frames in which a view lacks the person are filled in from their neighbours when the gap is no
-        longer than
-        `max_gap_s`, and flagged; in longer gaps, and before the first and after the last sight of the
-        person, the
-        coordinates are NaN. All crops are held in memory: 131 kB a frame at S = 128, a few thousand
-        frames with
-        ease.
+        Frames in which a view lacks the person are filled in from their neighbours when the gap is no longer
+        than `max_gap_s`, and flagged; in longer gaps, and before the first and after the last sight of the
+        person, the coordinates are NaN. All crops are held in memory: 131 kB a frame at S = 128, a few
+        thousand frames with ease.
 
         Args:
             views: crops of side `image_size`, both with T rows.

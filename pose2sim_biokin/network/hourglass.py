@@ -1,8 +1,7 @@
 """The picture encoder: a stacked hourglass, as published and in a quick form for CPUs.
 
-The published form is the hourglass of PIFu (Saito et al. 2019), after Newell et al. 2016, without the
-pooling in its
-stem: maps of half the picture's side.
+The published form is the hourglass of PIFu (Saito et al. 2019), after Newell et al. 2016, without the pooling
+in its stem: maps of half the picture's side.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Every size and every switch of the networks. ``paper`` is the published network; ``fast`` is for CPUs.
 
-A preset is plain data (it travels inside the checkpoints), so two networks with equal presets and
-skeletons have
-the same weights' shapes.
+A preset is plain data (it travels inside the checkpoints), so two networks with equal presets and skeletons
+have the same weights' shapes.
 """
 
 from __future__ import annotations

@@ -67,9 +67,8 @@ class Trainer:
         output: folder of the run.
         hours: of training in all, also over several starts.
         threads: CPU threads of each process.
-        processes: each takes a share of every batch. One thread each in several processes wait for one
-            another
-            once a step, the threads of one process many times: quicker on a busy machine.
+        processes: each takes a share of every batch. Processes wait for one another once a step, the threads
+            of one process many times: quicker on a busy machine.
     """
 
     def __init__(
