@@ -80,6 +80,60 @@ class Animation:
         return self.joint_rms_m <= JOINT_LIMIT_M and self.marker_rms_m <= MARKER_LIMIT_M
 
 
+class FittedSubjects:
+    """Subjects of a body whose skeleton is fitted to its shapes: the part that all such bodies share.
+
+    A body brings ``fit`` (`odah.bodies.fitting.SkeletonFit`), ``targets`` (points of a rest mesh to what the
+    fit takes), ``sample_coefficients`` and ``make_subjects``.
+    """
+
+    def sample_subjects(self, seeds: list[int]) -> list[Subject]:
+        """Subjects of these seeds, fitted together; each depends on its own seed alone."""
+        subjects = []
+        for start in range(0, len(seeds), 64):
+            part = seeds[start : start + 64]
+            subjects += self.make_subjects(torch.stack([self.sample_coefficients(s) for s in part]), part)
+        return subjects
+
+    def sample_subject(self, seed: int) -> Subject:
+        """The subject of this seed."""
+        return self.sample_subjects([seed])[0]
+
+    def fitted(
+        self,
+        points: Tensor,
+        count: int,
+        coefficients: Tensor,
+        seeds: list[int],
+        scales: Tensor | None = None,
+    ) -> list[Subject]:
+        """Subjects with rest points (n, rows, 3), ground, m, of which the first `count` are the mesh.
+
+        Their skeletons have these scales (n, 22, 3), or those of the fit.
+        """
+        found, rest = self.fit(*self.targets(points))
+        scales = found if scales is None else scales.double()
+        frames = self.fit.kinematics(rest, scales)
+        inverse = frames.rotation.transpose(-1, -2)
+        offset = -(inverse @ frames.position[..., None])[..., 0]
+        subjects = []
+        for n, seed in enumerate(seeds):
+            vertices = points[n, :count].clone()
+            subjects.append(
+                Subject(
+                    seed=seed,
+                    coefficients=coefficients[n],
+                    scales=scales[n].float(),
+                    rest_coordinates=rest[n].float(),
+                    vertices=vertices,
+                    stature=float(vertices[:, 1].max() - vertices[:, 1].min()),
+                    bind_rotation=inverse[n].float(),
+                    bind_position=offset[n].float(),
+                )
+            )
+        return subjects
+
+
 class Body(Protocol):
     """A parametric body on a skeleton. V vertices, F faces.
 

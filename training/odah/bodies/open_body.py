@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from odah.bodies.body import Animation, Subject, measured_animation
+from odah.bodies.body import Animation, FittedSubjects, Subject, measured_animation
 from odah.bodies.fitting import JOINT_SIGMA, LANDMARK_SIGMA, SkeletonFit
 from odah.bodies.population import Person, Population
 from odah.bodies.skin import body_matrix, forearm_twist
@@ -42,7 +42,7 @@ _FRAMES = 32  # posed at a time: the blended matrices are four times as large as
 TOE_BONES = tuple(f"toe{k}-1.R" for k in range(1, 6))
 
 
-class OpenBody:
+class OpenBody(FittedSubjects):
     """Asset, skinning weights and skeleton of the built-in body.
 
     Args:
@@ -152,18 +152,6 @@ class OpenBody:
         """Sex, age, stature and body-mass index of a seed's subject; None when they are not known."""
         return self._population.sample(seed)[1] if self._population is not None else None
 
-    def sample_subjects(self, seeds: list[int]) -> list[Subject]:
-        """Subjects of these seeds, fitted together; each depends on its own seed alone."""
-        subjects = []
-        for start in range(0, len(seeds), 64):
-            part = seeds[start : start + 64]
-            subjects += self.make_subjects(torch.stack([self.sample_coefficients(s) for s in part]), part)
-        return subjects
-
-    def sample_subject(self, seed: int) -> Subject:
-        """The subject of this seed."""
-        return self.sample_subjects([seed])[0]
-
     def targets(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Joint centres (n,8,3), landmarks (n,16,3) and knuckle (n,3) of asset rows (n, rows, 3)."""
         first_bone = self._vertex_count + len(LANDMARK_SIGMA)
@@ -183,26 +171,7 @@ class OpenBody:
     def make_subjects(self, coefficients: Tensor, seeds: list[int]) -> list[Subject]:
         """Subjects with these shape coefficients (n,K)."""
         points = self._mean + torch.einsum("nk,kvc->nvc", coefficients, self._basis)
-        scales, rest = self.fit(*self.targets(points))
-        frames = self.fit.kinematics(rest, scales)
-        inverse = frames.rotation.transpose(-1, -2)
-        offset = -(inverse @ frames.position[..., None])[..., 0]
-        subjects = []
-        for n, seed in enumerate(seeds):
-            vertices = points[n, : self._vertex_count].clone()
-            subjects.append(
-                Subject(
-                    seed=seed,
-                    coefficients=coefficients[n],
-                    scales=scales[n].float(),
-                    rest_coordinates=rest[n].float(),
-                    vertices=vertices,
-                    stature=float(vertices[:, 1].max() - vertices[:, 1].min()),
-                    bind_rotation=inverse[n].float(),
-                    bind_position=offset[n].float(),
-                )
-            )
-        return subjects
+        return self.fitted(points, self._vertex_count, coefficients, seeds)
 
     def pose(
         self,

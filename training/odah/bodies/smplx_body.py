@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from odah.bodies.body import Animation, Subject, measured_animation
+from odah.bodies.body import Animation, FittedSubjects, Subject, measured_animation
 from odah.bodies.fitting import JOINT_SIGMA, LANDMARK_SIGMA, SkeletonFit
 from odah.bodies.landmarks import find_landmarks
 from odah.bodies.sites import knuckle_site, pelvis_sites
@@ -51,7 +51,7 @@ class SmplxSubject(Subject):
     origin: Tensor
 
 
-class SmplxBody:
+class SmplxBody(FittedSubjects):
     """An SMPL-X model file on a skeleton; attributes as in `odah.bodies.body.Body`.
 
     Args:
@@ -117,18 +117,6 @@ class SmplxBody:
             "the model file one of adults in metres?"
         )
 
-    def sample_subjects(self, seeds: list[int]) -> list[SmplxSubject]:
-        """Subjects of these seeds, fitted together; each depends on its own seed alone."""
-        subjects = []
-        for start in range(0, len(seeds), 64):
-            part = seeds[start : start + 64]
-            subjects += self.make_subjects(torch.stack([self.sample_coefficients(s) for s in part]), part)
-        return subjects
-
-    def sample_subject(self, seed: int) -> SmplxSubject:
-        """The subject of this seed."""
-        return self.sample_subjects([seed])[0]
-
     def targets(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Joint centres (n,8,3), landmarks (n,16,3) and knuckle (n,3) of rest points (n, V + 55, 3).
 
@@ -157,29 +145,11 @@ class SmplxBody:
     ) -> list[SmplxSubject]:
         """Subjects with these betas (n,S); their skeletons are fitted, or have these scales (n,22,3)."""
         points, origin = self.rest_points(betas)
-        fitted, rest = self.fit(*self.targets(points))
-        scales = fitted if scales is None else scales.double()
-        frames = self.fit.kinematics(rest, scales)
-        inverse = frames.rotation.transpose(-1, -2)
-        offset = -(inverse @ frames.position[..., None])[..., 0]
-        subjects = []
-        for n, seed in enumerate(seeds):
-            vertices = points[n, : len(self._mean)].clone()
-            subjects.append(
-                SmplxSubject(
-                    seed=seed,
-                    coefficients=betas[n],
-                    scales=scales[n].float(),
-                    rest_coordinates=rest[n].float(),
-                    vertices=vertices,
-                    stature=float(vertices[:, 1].max() - vertices[:, 1].min()),
-                    bind_rotation=inverse[n].float(),
-                    bind_position=offset[n].float(),
-                    gender=self.model.gender,
-                    origin=origin[n],
-                )
-            )
-        return subjects
+        subjects = self.fitted(points, len(self._mean), betas, seeds, scales)
+        return [
+            SmplxSubject(**vars(subject), gender=self.model.gender, origin=origin[n])
+            for n, subject in enumerate(subjects)
+        ]
 
     def follow(self, subject: Subject, frames: BodyFrames) -> Tensor:
         """Local rotations (..., 22, 3, 3), file axes, that copy the skeleton's motion since rest."""
