@@ -95,6 +95,28 @@ def test_a_run_resumes_exactly(cache, tmp_path):
         torch.testing.assert_close(resumed.module.state_dict()[name], value, atol=2e-4, rtol=1e-3)
 
 
+def test_a_run_starts_from_exported_weights(cache, tmp_path):
+    first = trainer(cache, tmp_path / "first")
+    first.run(max_steps=2)
+    weights = tmp_path / "weights.pt"
+    digest = export_run(tmp_path / "first", weights, str(cache / "tiny.toml"), {}, None, half=False)
+    settings, folder = read_settings(cache / "tiny.toml"), [cache / "frames"]
+    second = Trainer(settings, folder, [], tmp_path / "second", 1.0, 1, initial=weights)
+    names = [n for n in first.average.state if "num_batches" not in n]  # counts, averaged: not whole numbers
+    for name in names:
+        value = first.average.state[name]
+        torch.testing.assert_close(second.module.state_dict()[name].float(), value)
+        torch.testing.assert_close(second.average.state[name], value)
+    second.run(max_steps=1)
+    changed = second.module.state_dict()["head.out.bias"]
+    # A run that goes on keeps its own weights, and remembers where they came from.
+    third = Trainer(settings, folder, [], tmp_path / "second", 1.0, 1, initial="default")
+    assert third.step == 1 and third.initial == digest
+    torch.testing.assert_close(third.module.state_dict()["head.out.bias"], changed, atol=0, rtol=0)
+    with pytest.raises(BiokinError, match="experiment file"):
+        Trainer(settings, folder, [], tmp_path / "third", 1.0, 1, initial="default")
+
+
 def test_learning_rate():
     settings = read_settings(None)
     assert learning_rate(settings, 0, 0) == pytest.approx(settings.learning_rate / settings.warmup)

@@ -24,7 +24,10 @@ from odah.dataset import FrameMaker, ShardSet, epoch_batches, find_shards, order
 from odah.losses import FrameLoss
 from odah.metrics import Errors, mean_pose_baseline
 from odah.settings import TrainSettings, read_settings
+from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.biokin import FrameEncoder
+from pose2sim_biokin.network.checkpoint import load_checkpoint
+from pose2sim_biokin.network.presets import without_refinement
 from pose2sim_biokin.skeleton import load_skeleton
 
 
@@ -58,6 +61,26 @@ def save_atomically(state: dict, path: Path) -> None:
     os.replace(partial, path)
 
 
+def load_encoder(encoder: FrameEncoder, weights: str | Path) -> str:
+    """Put the encoder of exported weights ("default": the package's) into `encoder`.
+
+    Returns:
+        the file's SHA-256.
+
+    Raises:
+        BiokinError: no such weights, or their encoder is not of the same preset.
+    """
+    loaded = load_checkpoint(weights)
+    found, wanted = (without_refinement(p) for p in (loaded.network.preset, encoder.preset))
+    if found != wanted:
+        raise BiokinError(
+            f"{loaded.path}: its encoder (preset {found.name!r}) is not that of the experiment (preset "
+            f"{wanted.name!r}); give the experiment file it was trained with."
+        )
+    encoder.load_state_dict(loaded.network.encoder.state_dict())
+    return loaded.sha256
+
+
 class Trainer:
     """One run in one output folder: checkpoint.pt, metrics.csv, validation.jsonl, settings.json.
 
@@ -69,6 +92,8 @@ class Trainer:
         threads: CPU threads of each process.
         processes: each takes a share of every batch. Processes wait for one another once a step, the threads
             of one process many times: quicker on a busy machine.
+        initial: exported weights ("default": the package's) whose encoder a new run starts from; a run that
+            goes on has its own.
     """
 
     def __init__(
@@ -80,6 +105,7 @@ class Trainer:
         hours: float,
         threads: int | None = None,
         processes: int = 1,
+        initial: str | Path | None = None,
     ):
         if threads:
             torch.set_num_threads(threads)
@@ -96,6 +122,10 @@ class Trainer:
         self.fabric.seed_everything(settings.seed)
         self.skeleton = load_skeleton()
         encoder = FrameEncoder(settings.preset, self.skeleton).to(memory_format=torch.channels_last)
+        checkpoint = self.output / "checkpoint.pt"
+        self.initial = None
+        if initial is not None and not checkpoint.is_file():
+            self.initial = load_encoder(encoder, initial)
         decayed = [p for p in encoder.parameters() if p.ndim >= 2]
         others = [p for p in encoder.parameters() if p.ndim < 2]
         optimizer = torch.optim.AdamW(
@@ -116,7 +146,7 @@ class Trainer:
         self.validation = ShardSet(find_shards(validation)) if validation else None
         self.step = self.epoch = self.batch = self.pairs = 0
         self.elapsed_s, self.shards = 0.0, []
-        if (self.output / "checkpoint.pt").is_file():
+        if checkpoint.is_file():
             self._resume()
         if self.fabric.is_global_zero:
             (self.output / "settings.json").write_text(
@@ -249,6 +279,7 @@ class Trainer:
                 "elapsed_s": self.elapsed_s,
                 "shards": self.shards,
                 "preset": self.settings.preset.to_dict(),
+                "initial": self.initial,
             },
             self.output / "checkpoint.pt",
         )
@@ -261,6 +292,7 @@ class Trainer:
         torch.set_rng_state(state["random"])
         self.step, self.epoch, self.batch, self.pairs = state["place"]
         self.elapsed_s, self.shards = state["elapsed_s"], state["shards"]
+        self.initial = state.get("initial")  # absent from the first version's checkpoints
         print(f"resumed at step {self.step}, {self.elapsed_s / 60:.1f} min", flush=True)
 
     def _log(self, values: dict[str, float]) -> None:
@@ -295,6 +327,9 @@ def main(arguments: list[str] | None = None) -> None:
         "--processes", type=int, default=1, help="processes that share each batch (default 1)"
     )
     parser.add_argument("--steps", type=int, help="stop after this many steps")
+    parser.add_argument(
+        "--initial", help='exported weights that a new run starts from ("default": the package\'s)'
+    )
     options = parser.parse_args(arguments)
     trainer = Trainer(
         read_settings(options.config),
@@ -304,6 +339,7 @@ def main(arguments: list[str] | None = None) -> None:
         options.hours,
         options.threads,
         options.processes,
+        options.initial,
     )
     trainer.run(options.steps)
 
