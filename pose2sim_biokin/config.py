@@ -29,6 +29,7 @@ class BiokinConfig:
         max_gap_s: seconds without the person that are interpolated, and flagged.
         batch_size: images that are taken at once.
         overlay_video: write a video of each view with the skeleton on it.
+        report: write the trial's report, one HTML page, at the end of the run.
         seed: of everything random.
         frame_range: None for all frames, or (first, end), end excluded, in synchronised frames.
         frame_rate: frames per second, or None to take the videos'.
@@ -46,6 +47,7 @@ class BiokinConfig:
     max_gap_s: float = 0.5
     batch_size: int = 16
     overlay_video: bool = True
+    report: bool = True
     seed: int = 0
     frame_range: tuple[int, int] | None = None
     frame_rate: float | None = None
@@ -208,6 +210,7 @@ _CHECKS = {
     "max_gap_s": _max_gap_s,
     "batch_size": _batch_size,
     "overlay_video": _boolean,
+    "report": _boolean,
     "seed": _seed,
 }
 BIOKIN_KEYS = tuple(field.name for field in fields(BiokinConfig) if field.name in _CHECKS)

@@ -35,6 +35,7 @@ def test_values_are_taken():
                 "sync_offsets": {"cam01": -3},
                 "max_gap_s": 1,
                 "overlay_video": False,
+                "report": False,
             },
         }
     )
@@ -44,6 +45,7 @@ def test_values_are_taken():
         sync_offsets={"cam01": -3},
         max_gap_s=1.0,
         overlay_video=False,
+        report=False,
         frame_range=(10, 300),
         frame_rate=120.0,
         mass_kg=61.5,
@@ -74,6 +76,7 @@ def test_values_are_taken():
         ("batch_size", 0, "1 or more"),
         ("batch_size", True, "1 or more"),
         ("overlay_video", "true", "true or false"),
+        ("report", 1, "true or false"),
         ("seed", -1, "0 or more"),
         ("seed", 0.5, "0 or more"),
     ],
