@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from pose2sim_biokin.errors import BiokinError
 
 _DEVICES = ("auto", "cpu", "cuda", "mps")
+_OVERLAYS = ("skeleton", "surface", "bones")
 _DEFAULT_MASS_KG = 70.0  # Pose2Sim's
 
 
@@ -28,7 +29,9 @@ class BiokinConfig:
             frame in the recording = synchronised frame + offset. Empty: read from Pose2Sim's pose files.
         max_gap_s: seconds without the person that are interpolated, and flagged.
         batch_size: images that are taken at once.
-        overlay_video: write a video of each view with the skeleton on it.
+        overlay_video: write a video of each view with the person, as found, drawn on it.
+        overlay: what is drawn: "skeleton" (sticks), "surface" (body surface and sticks) or "bones".
+        check_views: compare the result with the masks of both views and of the cameras that were not used.
         report: write the trial's report, one HTML page, at the end of the run.
         seed: of everything random.
         frame_range: None for all frames, or (first, end), end excluded, in synchronised frames.
@@ -47,6 +50,8 @@ class BiokinConfig:
     max_gap_s: float = 0.5
     batch_size: int = 16
     overlay_video: bool = True
+    overlay: str = "skeleton"
+    check_views: bool = True
     report: bool = True
     seed: int = 0
     frame_range: tuple[int, int] | None = None
@@ -130,6 +135,12 @@ def _views(key: str, value: object) -> str | tuple[str, str]:
     return (value[0], value[1])
 
 
+def _overlay(key: str, value: object) -> str:
+    if value not in _OVERLAYS:
+        raise _wrong(key, value, "'skeleton', 'surface' or 'bones'")
+    return str(value)
+
+
 def _device(key: str, value: object) -> str:
     name = value.strip().lower() if isinstance(value, str) else ""
     kind, _, index = name.partition(":")
@@ -210,6 +221,8 @@ _CHECKS = {
     "max_gap_s": _max_gap_s,
     "batch_size": _batch_size,
     "overlay_video": _boolean,
+    "overlay": _overlay,
+    "check_views": _boolean,
     "report": _boolean,
     "seed": _seed,
 }

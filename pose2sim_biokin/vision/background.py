@@ -105,16 +105,7 @@ def shrink(image: np.ndarray) -> np.ndarray:
 
 def shrink_mask(mask: PackedMask) -> np.ndarray:
     """A mask at working size, (h, w) bool: what it is at the centre of each working pixel."""
-    height, width = mask.size
-    w, h = working_size((width, height))
-    small = np.zeros((h, w), bool)
-    x0, y0, x1, y1 = mask.box
-    rows, columns = (((np.arange(n) + 0.5) * full / n).astype(int) for n, full in ((h, height), (w, width)))
-    y, x = np.flatnonzero((rows >= y0) & (rows < y1)), np.flatnonzero((columns >= x0) & (columns < x1))
-    if len(y) and len(x):
-        inner = mask.unpack_box()[np.ix_(rows[y] - y0, columns[x] - x0)]
-        small[y[0] : y[-1] + 1, x[0] : x[-1] + 1] = inner
-    return small
+    return mask.shrunk(working_size(mask.size[::-1]))
 
 
 def build_background(images: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> Background:

@@ -91,6 +91,31 @@ class PackedMask:
         inner = np.unpackbits(bits, count=(y1 - y0) * (x1 - x0)).reshape(y1 - y0, x1 - x0)
         return inner.view(bool)
 
+    def shrunk(self, size: tuple[int, int]) -> np.ndarray:
+        """The mask in a picture of another size (width, height): what it is at the centre of each pixel."""
+        (height, width), (w, h) = self.size, size
+        small = np.zeros((h, w), bool)
+        x0, y0, x1, y1 = self.box
+        rows, columns = (
+            ((np.arange(n) + 0.5) * full / n).astype(int) for n, full in ((h, height), (w, width))
+        )
+        y, x = np.flatnonzero((rows >= y0) & (rows < y1)), np.flatnonzero((columns >= x0) & (columns < x1))
+        if len(y) and len(x):
+            inner = self.unpack_box()[np.ix_(rows[y] - y0, columns[x] - x0)]
+            small[y[0] : y[-1] + 1, x[0] : x[-1] + 1] = inner
+        return small
+
+    def inside(self, pixels: np.ndarray) -> np.ndarray:
+        """Whether points (..., 2) x, y lie on the person: 1 or 0, and NaN for points outside the picture."""
+        x, y = np.moveaxis(pixels, -1, 0)
+        height, width = self.size
+        seen = (x > -0.5) & (y > -0.5) & (x < width - 0.5) & (y < height - 0.5)  # False for NaN
+        x0, y0, x1, y1 = self.box
+        column, row = (np.round(np.where(seen, v, -1)).astype(int) for v in (x, y))
+        boxed = (column >= x0) & (column < x1) & (row >= y0) & (row < y1)
+        on = self.unpack_box()[(row - y0).clip(0, y1 - y0 - 1), (column - x0).clip(0, x1 - x0 - 1)]
+        return np.where(seen, (boxed & on).astype(float), np.nan)
+
 
 @dataclass(frozen=True, eq=False)
 class TrackedMask:
