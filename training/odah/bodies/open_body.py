@@ -34,9 +34,10 @@ JOINT_BONES = {
     "ulna_r": "lowerarm01.R",
     "hand_r": "wrist.R",
 }
-# The rig's hips are set wider apart than hip joint centres are (its bones are placed for bending, not by
-# anatomy), and its ankle and toe bones lie above the joints: shifts towards the anatomical centres.
-HIP_WIDTH = 0.84
+# The rig's hips are set wider apart and further back than hip joint centres are (its bones are placed for
+# bending, not by anatomy), and its ankle and toe bones lie above the joints: shifts towards the anatomical
+# centres. The hips' are the mean difference to Harrington et al. 2007 (`odah.bodies.anatomy`).
+HIP_WIDTH, HIP_FORWARD = 0.84, 0.032  # share of the rig's, m
 FOOT_DROP = {"talus_r": 0.006, "toes_r": 0.010}  # m
 _FRAMES = 32  # posed at a time: the blended matrices are four times as large as the vertices
 TOE_BONES = tuple(f"toe{k}-1.R" for k in range(1, 6))
@@ -164,6 +165,7 @@ class OpenBody(FittedSubjects):
         joints = torch.stack(joints, 1).clone()
         order = list(JOINT_SIGMA)
         joints[:, order.index("femur_r"), 2] *= HIP_WIDTH
+        joints[:, order.index("femur_r"), 0] += HIP_FORWARD
         for body, drop in FOOT_DROP.items():
             joints[:, order.index(body), 1] -= drop
         return joints, points[:, self._vertex_count : first_bone], head("finger3-1.R")
