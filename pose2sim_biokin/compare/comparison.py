@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pose2sim_biokin.compare.metrics import CoordinateMetrics, PointMetrics, Smoothness
 from pose2sim_biokin.compare.result import BackendResult
 
 if TYPE_CHECKING:
@@ -40,80 +41,6 @@ class MatchedCoordinate:
     notes: tuple[str, ...] = ()
     zero_difference: dict[str, float] = field(default_factory=dict)
     fixed: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class CoordinateMetrics:
-    """One coordinate of one result against the reference's: error = result - reference, short way round.
-
-    In the coordinate's unit (deg or mm); NaN where a figure is not defined.
-
-    Attributes:
-        frames: how many both have.
-        mae, rmse, bias: mean absolute error, root mean square error, mean error.
-        mae_offset_corrected: mean absolute error once the bias is taken out.
-        pearson_r: correlation; NaN where one does not move.
-        rom, rom_reference: range of motion, largest minus smallest.
-        worst: the largest error in size, signed. worst_frame: its row on the common time base.
-        worst_time: s.
-        sd: standard deviation of the error (n - 1).
-        limits: Bland-Altman 95 % limits of agreement, bias -+ 1.96 sd; the mean is `bias`.
-    """
-
-    frames: int
-    mae: float
-    rmse: float
-    bias: float
-    mae_offset_corrected: float
-    pearson_r: float
-    rom: float
-    rom_reference: float
-    worst: float
-    worst_frame: int
-    worst_time: float
-    sd: float
-    limits: tuple[float, float]
-
-
-@dataclass(frozen=True, eq=False)
-class PointMetrics:
-    """Shared joint centres of one result against the reference's; mm; T frames on the common time base.
-
-    Attributes:
-        joints: names of the joint centres that both have.
-        mpjpe: mean distance once the midpoints of the hips coincide.
-        mpjpe_world: mean distance as they stand in the world.
-        pa_mpjpe: mean distance after the best similarity transform of each frame (Procrustes).
-        per_joint: joint -> mean distance, hips' midpoints coinciding.
-        mpjpe_frames, pa_mpjpe_frames, pelvis_path_frames: (T,) the same by frame.
-        pelvis_path: mean distance of the hips' midpoints. pelvis_path_max: the largest.
-        pelvis_path_offset_corrected: once their mean difference is taken out.
-    """
-
-    joints: tuple[str, ...]
-    mpjpe: float
-    mpjpe_world: float
-    pa_mpjpe: float
-    per_joint: dict[str, float]
-    mpjpe_frames: np.ndarray = field(repr=False)
-    pa_mpjpe_frames: np.ndarray = field(repr=False)
-    pelvis_path_frames: np.ndarray = field(repr=False)
-    pelvis_path: float
-    pelvis_path_max: float
-    pelvis_path_offset_corrected: float
-
-
-@dataclass(frozen=True)
-class Smoothness:
-    """How jerky one result's coordinate is: see `metrics.smoothness`.
-
-    Attributes:
-        rms_jerk: root mean square of the third derivative, deg/s^3 or mm/s^3.
-        log_dimensionless_jerk: the nearer to zero the smoother; NaN where nothing moves.
-    """
-
-    rms_jerk: float
-    log_dimensionless_jerk: float
 
 
 @dataclass(frozen=True, eq=False)

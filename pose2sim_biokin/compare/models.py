@@ -12,6 +12,7 @@ import numpy as np
 
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.mot import MotionTable, read_mot
+from pose2sim_biokin.io.osim import pose2sim_geometry_dir
 from pose2sim_biokin.skeleton.model import Skeleton, load_skeleton
 
 
@@ -115,6 +116,9 @@ def _opensim_model(path: Path) -> Model:
     import opensim
 
     opensim.Logger.removeFileSink()
+    geometry = pose2sim_geometry_dir()
+    if geometry is not None:
+        opensim.ModelVisualizer.addDirToGeometrySearchPaths(str(geometry))
     model = opensim.Model(str(path))
     model.updForceSet().clearAndDestroy()
     model.finalizeConnections()

@@ -12,11 +12,12 @@ from figures import write_shard
 from odah.dataset import ShardSet, find_shards
 from odah.evaluate import evaluate_frames, evaluate_windows, report
 from odah.export import export_run
-from odah.metrics import Errors, procrustes_error, rotation_degrees, wrapped_degrees
+from odah.metrics import Errors, rotation_degrees, wrapped_degrees
 from odah.refine import main as refine_main
 from odah.settings import read_settings
 from odah.train import Trainer, learning_rate
 from odah.windows import window_rows
+from pose2sim_biokin.compare.metrics import procrustes_error
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.checkpoint import load_checkpoint
 from pose2sim_biokin.network.heads import AngleLayout, Pose

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pose2sim_biokin.compare.metrics import procrustes_error
 from pose2sim_biokin.network.heads import AngleLayout, Pose
 from pose2sim_biokin.skeleton.angles import (
     CONSTRAINED,
@@ -39,11 +40,6 @@ def procrustes_aligned(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
     rotation = (u * sign[:, None]) @ vt
     scale = (s * sign).sum(1) / np.maximum((p**2).sum((1, 2)), 1e-12)
     return scale[:, None, None] * p @ rotation + mean_t
-
-
-def procrustes_error(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Mean distance (B,) of points (B, M, 3) from the truth after `procrustes_aligned` (PA-MPJPE)."""
-    return np.linalg.norm(procrustes_aligned(points, truth) - truth, axis=-1).mean(1)
 
 
 class Errors:
