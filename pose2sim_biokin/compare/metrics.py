@@ -172,9 +172,9 @@ def point_metrics(
     )
 
 
-def procrustes_error(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Mean distance (B,) of points (B, M, 3) after the similarity transform that fits them best
-    (PA-MPJPE).
+def procrustes_aligned(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Points (B, M, 3) after the rotation, scale and shift, no reflection, that bring each frame nearest to
+    the truth (B, M, 3): Umeyama 1991.
     """
     mean_p, mean_t = points.mean(1, keepdims=True), truth.mean(1, keepdims=True)
     p, t = points - mean_p, truth - mean_t
@@ -183,7 +183,12 @@ def procrustes_error(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
     sign[:, 2] = np.sign(np.linalg.det(u @ vt))
     rotation = (u * sign[:, None]) @ vt
     scale = (s * sign).sum(1) / np.maximum((p**2).sum((1, 2)), 1e-12)
-    return np.linalg.norm(scale[:, None, None] * p @ rotation - t, axis=-1).mean(1)
+    return scale[:, None, None] * p @ rotation + mean_t
+
+
+def procrustes_error(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Mean distance (B,) of points (B, M, 3) from the truth after `procrustes_aligned` (PA-MPJPE)."""
+    return np.linalg.norm(procrustes_aligned(points, truth) - truth, axis=-1).mean(1)
 
 
 def rotation_angle(rotations: np.ndarray, reference: np.ndarray) -> np.ndarray:

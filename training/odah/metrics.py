@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pose2sim_biokin.compare.metrics import procrustes_aligned as procrustes_aligned
 from pose2sim_biokin.compare.metrics import procrustes_error
 from pose2sim_biokin.network.heads import AngleLayout, Pose
 from pose2sim_biokin.skeleton.angles import (
@@ -26,20 +27,6 @@ def rotation_degrees(rotations: Tensor, truth: Tensor) -> Tensor:
     """Angle between rotations (..., 3, 3), in degrees."""
     difference = (rotations - truth).square().sum((-1, -2)).clamp_min(0)
     return 2 * torch.asin((difference / 8).sqrt().clamp(max=1)) * (180 / torch.pi)
-
-
-def procrustes_aligned(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Points (B, M, 3) after the rotation, scale and shift, no reflection, that bring each frame nearest to
-    the truth (B, M, 3): Umeyama 1991.
-    """
-    mean_p, mean_t = points.mean(1, keepdims=True), truth.mean(1, keepdims=True)
-    p, t = points - mean_p, truth - mean_t
-    u, s, vt = np.linalg.svd(np.swapaxes(p, 1, 2) @ t)
-    sign = np.ones_like(s)
-    sign[:, 2] = np.sign(np.linalg.det(u @ vt))
-    rotation = (u * sign[:, None]) @ vt
-    scale = (s * sign).sum(1) / np.maximum((p**2).sum((1, 2)), 1e-12)
-    return scale[:, None, None] * p @ rotation + mean_t
 
 
 class Errors:
