@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,9 @@ class TrialResult:
     motion: Motion = field(repr=False)
 
 
-def run_trial(config_dict: dict[str, Any], progress: Progress | None = None) -> TrialResult:
+def run_trial(
+    config_dict: dict[str, Any], progress: Progress | None = None, output_dir: Path | None = None
+) -> TrialResult:
     """Joint angles and segment scales of one trial, written as Pose2Sim writes them.
 
     The videos are read as streams: once to find the person, once to cut the person out, and once more for
@@ -54,6 +56,7 @@ def run_trial(config_dict: dict[str, Any], progress: Progress | None = None) -> 
     Args:
         config_dict: the trial's config as Pose2Sim merged it, with ``["project"]["project_dir"]``.
         progress: told how far the run is.
+        output_dir: folder of the results' folders, kinematics and pose-3d; the trial's own when absent.
 
     Raises:
         BiokinError: something in the project cannot be used; the message says what to do.
@@ -62,7 +65,7 @@ def run_trial(config_dict: dict[str, Any], progress: Progress | None = None) -> 
     clock = Stopwatch()
     with recorded_warnings() as warnings, OutputSet() as outputs:
         with clock("reading the project"):
-            trial = read_trial(config_dict)
+            trial = replace(read_trial(config_dict), output_dir=output_dir)
             filter_type = ik_filter_type(config_dict)
             for folder in (trial.kinematics_dir, trial.pose3d_dir):
                 outputs.prepare(folder)  # a folder that cannot be written shows now, not after the work

@@ -58,6 +58,7 @@ class Trial:
             names two, exactly these, in the order they are named there.
         fps: frames per second; time = synchronised frame / fps.
         config: checked settings.
+        output_dir: folder of the results' folders, where that is not the trial's.
     """
 
     name: str
@@ -66,16 +67,17 @@ class Trial:
     views: tuple[View, ...]
     fps: float
     config: BiokinConfig
+    output_dir: Path | None = None
 
     @property
     def kinematics_dir(self) -> Path:
         """Where Pose2Sim keeps joint angles and models."""
-        return self.project_dir / "kinematics"
+        return (self.output_dir or self.project_dir) / "kinematics"
 
     @property
     def pose3d_dir(self) -> Path:
         """Where Pose2Sim keeps 3D points."""
-        return self.project_dir / "pose-3d"
+        return (self.output_dir or self.project_dir) / "pose-3d"
 
     @property
     def masks_dir(self) -> Path:
