@@ -12,10 +12,11 @@ from odah.bodies.open_body import OpenBody, Subject
 from odah.motions.clips import Recording
 from odah.motions.floor import stand_on_floor
 from odah.motions.sampler import sample_motion
-from odah.render.rasterizer import render
-from odah.scenes.appearance import Wardrobe
+from odah.render.crowd import DressedPerson
 from odah.scenes.cameras import crop_cameras, random_lights, two_cameras
-from pose2sim_biokin.skeleton.rotations import ground_to_world
+from odah.scenes.people import dress
+from odah.scenes.sampler import Posed
+from odah.scenes.scene import SUBJECT
 
 FPS = 60.0
 SPREAD_FPS, SPREAD_FRAMES = 20.0, 80  # the motion that a sparse clip takes its frames from: 4 s
@@ -45,7 +46,6 @@ def stable_seed(*parts: object) -> int:
 
 def render_clip(
     body: OpenBody,
-    wardrobe: Wardrobe,
     subject: Subject,
     split: str,
     recordings: list[Recording],
@@ -63,14 +63,13 @@ def render_clip(
     rng = np.random.default_rng([seed, 0xC11B])
     skeleton = body.skeleton
     length = frames if dense else SPREAD_FRAMES
-    motion = sample_motion(rng, split, recordings, length, body.kinematics, FPS if dense else SPREAD_FPS)
+    fps = FPS if dense else SPREAD_FPS
+    motion = sample_motion(rng, split, recordings, length, body.kinematics, fps, everyday=True)
     coordinates = stand_on_floor(motion.coordinates, motion.lift, body.kinematics, subject.scales.numpy())
     index = np.arange(frames)
     if not dense:
         step = length / frames
         index = np.minimum((index * step + rng.uniform(0, step, frames)).astype(int), length - 1)
-    look = wardrobe.dress(subject, rng)
-
     place = [skeleton.coordinate_index(f"pelvis_t{axis}") for axis in "xyz"]
     coordinates[:, place[0]] += rng.uniform(-2, 2)
     coordinates[:, place[2]] += rng.uniform(-2, 2)
@@ -78,38 +77,29 @@ def render_clip(
     with torch.no_grad():
         q = torch.as_tensor(coordinates)
         bodies = body.kinematics(q, subject.scales)
-        ground = body.pose(subject, q, look.vertices, bodies)
-        # The floor was found from the skeleton's feet; let the mesh's lowest point stand on it.
+        worn = dress(rng, body, subject, lambda rest: Posed(body.pose(subject, q, rest, bodies)), SUBJECT)
+        person = DressedPerson(worn.meshes)
+        # The floor was found from the skeleton's feet; let the lowest point stand on it.
         lift = torch.as_tensor(motion.lift[index].astype(np.float32))
-        sink = (ground[..., 1].amin(1) - lift).median()
-        ground[..., 1] -= sink
+        sink = (person.vertices[..., 2].amin(1) - lift).median()
+        person.vertices[..., 2] -= sink
         coordinates[:, place[1]] -= float(sink)
-        vertices = ground_to_world(ground)
         path = coordinates[:, [place[2], place[0], place[1]]].astype(np.float64)
         forward = bodies.rotation[0, 0, :, 0]  # the pelvis's X axis in ground (X, Y, Z) = world (Y, Z, X)
         heading = float(torch.atan2(forward[0], forward[2]))
         centers = two_cameras(rng, path, heading)
-        crops = crop_cameras(centers, vertices[:, ::_CROP_STRIDE].double().numpy(), size)
+        crops = crop_cameras(centers, person.vertices[:, ::_CROP_STRIDE].double().numpy(), size)
         K, R, t = (
             torch.as_tensor(np.array([[getattr(c, name) for c in pair] for pair in crops], dtype=np.float32))
             for name in ("K", "R", "t")
         )
-        light_seed = rng.integers(2**31)
+        lights = random_lights(rng, R.flatten(0, 1))
         rgb, mask = [], []
-        flat = vertices[:, None].expand(-1, 2, -1, -1).flatten(0, 1)
+        seen = np.repeat(np.arange(frames), 2)
         for start in range(0, 2 * frames, _BATCH):
             part = slice(start, start + _BATCH)
-            image = render(
-                flat[part],
-                body.faces,
-                K.flatten(0, 1)[part],
-                R.flatten(0, 1)[part],
-                t.flatten(0, 1)[part],
-                height=size,
-                width=size,
-                albedo=look.albedo,
-                lights=random_lights(np.random.default_rng(light_seed), R.flatten(0, 1)[part]),
-            )
+            now = type(lights)(*(value[part] for value in lights))
+            image = person.render(seen[part], *(x.flatten(0, 1)[part] for x in (K, R, t)), size, now)
             rgb.append((image.rgb * 255 + 0.5).to(torch.uint8))
             mask.append((image.mask > 0.5).to(torch.uint8))
     return RenderedClip(

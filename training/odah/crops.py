@@ -38,7 +38,7 @@ from pose2sim_biokin.errors import BiokinError
 
 SUBJECT_BASE = {"train": 0, "val": 1_000_000, "test": 2_000_000}
 CLIPS_IN_A_ROW = 2  # of one subject, so that a shard fits half as many subjects as it has clips
-FORMAT = "odah-cache-1"
+FORMAT = "odah-cache-2"
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def load_recordings(motions: str, skeleton, split: str) -> list:
 
 def render_shard(settings: Settings, shard: int, output: Path) -> Path:
     """Render one shard, atomically: the folder appears when it is complete."""
-    body, wardrobe, recordings = _workshop(settings)
+    body, recordings = _workshop(settings)
     from odah.clip_render import render_clip, stable_seed
 
     clips = shard_clips(settings, shard)
@@ -89,7 +89,6 @@ def render_shard(settings: Settings, shard: int, output: Path) -> Path:
         subject = subjects[seed]
         rendered = render_clip(
             body,
-            wardrobe,
             subject,
             settings.split,
             recordings,
@@ -131,18 +130,17 @@ _WORKSHOP: dict[Settings, tuple] = {}
 
 
 def _workshop(settings: Settings) -> tuple:
-    """Body, wardrobe and recordings of this process, made once."""
+    """Body and recordings of this process, made once."""
     if settings not in _WORKSHOP:
         import torch
 
-        from odah.bodies.open_body import OpenBody
-        from odah.scenes.appearance import Wardrobe
+        from odah.bodies.body import load_body
 
         if multiprocessing.parent_process() is not None:
             torch.set_num_threads(1)
-        body = OpenBody("coarse")
+        body = load_body("open", mesh="coarse")
         recordings = load_recordings(settings.motions, body.skeleton, settings.split)
-        _WORKSHOP[settings] = (body, Wardrobe(body), recordings)
+        _WORKSHOP[settings] = (body, recordings)
     return _WORKSHOP[settings]
 
 

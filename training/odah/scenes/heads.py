@@ -43,11 +43,13 @@ def skin_swatch(rng: Rng, chart: BodyChart, tone: np.ndarray, hair: np.ndarray, 
     low, high = chart.rest[:, 1].min() - 0.4, chart.rest[:, 1].max() + 0.02
     height = high - (np.arange(rows) + 0.5) / rows * (high - low)
     angle = ((np.arange(columns) + 0.5) / columns - 0.5) * 2 * np.pi
-    share = head_height(chart, height)[:, None] * np.ones(columns)
-    turn = np.ones((rows, 1)) * angle
+    share = head_height(chart, height)
+    head = picture[share > -0.2]  # the rows that are painted
+    share = share[share > -0.2][:, None] * np.ones(columns)
+    turn = np.ones((len(head), 1)) * angle
 
     def paint(mask: np.ndarray, colour: np.ndarray) -> None:
-        picture[:] = picture + (np.asarray(colour, float) - picture) * np.clip(mask, 0, 1)[..., None]
+        head[:] = head + (np.asarray(colour, float) - head) * np.clip(mask, 0, 1)[..., None]
 
     def spot(at: tuple[float, float], width: float, tall: float, soft: float = 0.25) -> np.ndarray:
         """Both sides; width in rad, height in shares of the head."""
@@ -73,6 +75,7 @@ def skin_swatch(rng: Rng, chart: BodyChart, tone: np.ndarray, hair: np.ndarray, 
     if scalp:
         line = 0.8 - 0.35 * smoothstep(np.abs(turn), 0.7, 1.4) - 0.35 * smoothstep(np.abs(turn), 1.6, 2.2)
         paint(rng.uniform(0.4, 0.9) * smoothstep(share - line, -0.02, 0.03), 0.8 * hair + 0.2 * tone)
+    picture[: len(head)] = head  # the top ones
     texture = np.clip(np.round(picture), 0, 255).astype(np.uint8)
     material = Material(texture, roughness=float(rng.uniform(0.45, 0.7)), specular=0.25)
     return Swatch(material, 1.0, {"tone": [int(round(c)) for c in tone]})
