@@ -1,172 +1,170 @@
-"""Measure a checkpoint on unseen pairs and windows: ``python -m odah.evaluate --weights FILE --frames
-DIR --output DIR``.
+"""Measure a checkpoint, and other programs, against a truth.
 
-Frames go through the frame encoder, as in training, without augmentation; dense windows go through the same
-Predictor that serves real recordings. Writes evaluation.json and evaluation.md.
+    odah evaluate CHECKPOINT DATA... --output DIR
+    odah evaluate default data/open cache/frames_test --output results
+    odah evaluate default --opencap LabValidation_withVideos --bmlmovi MoVi --output table1
+
+CHECKPOINT is a .pt file, or "default" for the weights in the package. DATA are
+
+    data sets and clips   of `odah generate`: through the code of `biokin run`, with the clips' masks or, with
+                          --segmentation auto, with a segmenter
+    crop caches           of `odah crops`: single frames through the encoder, dense windows through everything
+    folders of results    pairs of .osim and .mot of any program beside a pair named truth (or reference);
+                          such pairs in a clip's kinematics folder are measured too
+
+Writes evaluation.json, evaluation.md, clips.csv (one row a clip), coordinates.csv (one row a coordinate) and
+contact sheets of the network's worst clips. What the figures mean: `odah.evaluation.errors`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import shlex
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from odah.dataset import FrameMaker, ShardSet, find_shards, ordered_batches
-from odah.metrics import Errors, mean_pose_baseline
-from odah.windows import window_rows
-from pose2sim_biokin.network.checkpoint import load_checkpoint
-from pose2sim_biokin.network.heads import Pose
-from pose2sim_biokin.predictor import Predictor, ViewCrops
-from pose2sim_biokin.skeleton.angles import (
-    CONSTRAINED,
-    angle_coordinates,
-    free_angles_to_rotations,
-)
+from odah.dataset import ShardSet, find_shards
+from odah.datasets import SPLITS
+from odah.evaluation.caches import is_cache, score_cache, score_frames, score_windows
+from odah.evaluation.cases import Case, read_cases
+from odah.evaluation.score import Evaluator, Outcome
+from odah.evaluation.sheets import write_sheets
+from odah.evaluation.summary import MAIN, Scored, summarize
+from odah.evaluation.tables import by_method, markdown, write_report
+from pose2sim_biokin.errors import BiokinError
+from pose2sim_biokin.predictor import Predictor
 
 
-def motion_kinds(shards: ShardSet) -> np.ndarray:
-    """(n,) names of the motions, such as "action: squat"; recorded ones only as "recorded"."""
-    kinds = []
-    for path, arrays in zip(shards.paths, shards.arrays, strict=True):
-        names = json.loads((path / "manifest.json").read_text(encoding="utf-8")).get("motions")
-        for index in arrays["motion"]:
-            name = str(names[index]) if names else str(index)
-            kinds.append("recorded" if name.startswith("recorded") else name)
-    return np.array(kinds)
+def evaluate_frames(weights: str, folders: Sequence[str | Path], limit: int | None = None) -> dict:
+    """Errors of the frame encoder on pairs; see `summarize`."""
+    scored = score_frames(Predictor(weights, "cpu"), ShardSet(find_shards(folders)), "frames", weights, limit)
+    return summarize(scored)
 
 
-@torch.no_grad()
-def evaluate_frames(weights: str, folders: list[str], limit: int | None = None) -> dict:
-    """Errors of the frame encoder on pairs."""
-    network = load_checkpoint(weights).network
-    shards = ShardSet(find_shards(folders))
-    maker = FrameMaker(network.layout, network.preset.points.count)
-    errors, wanted = Errors(network.layout), []
-    for batch, truth in ordered_batches(shards, maker, 32, limit=limit):
-        errors.add(network.encoder(batch).pose, truth.pose)
-        wanted.append(truth.pose.constrained)
-    kinds = motion_kinds(shards)
-    if limit is not None and limit < len(kinds):
-        kinds = kinds[np.linspace(0, len(kinds) - 1, limit).round().astype(int)]
-    result = errors.summary(kinds)
-    truth = torch.cat(wanted)
-    result["mean_pose_baseline_deg"] = mean_pose_baseline(truth, truth)
-    result["subjects"] = len(np.unique(shards.column("subject")))
-    return result
+def evaluate_windows(weights: str, folders: Sequence[str | Path]) -> dict:
+    """Errors of the whole predictor on dense windows; see `summarize`."""
+    return summarize(
+        score_windows(Predictor(weights, "cpu"), ShardSet(find_shards(folders)), "windows", weights)
+    )
 
 
-@torch.no_grad()
-def evaluate_windows(weights: str, folders: list[str], rate: float = 60.0) -> dict:
-    """Errors of the whole predictor on dense windows, and of their angles' speed."""
-    predictor = Predictor(weights, "cpu")
-    network = predictor.network
-    layout, skeleton = network.layout, network.skeleton
-    shards = ShardSet(find_shards(folders))
-    errors = Errors(layout)
-    speeds = []
-    angles_at = angle_coordinates(skeleton)
-    for rows in window_rows(shards, 64):
-        raw = shards.rows(rows)
-        found = np.ones(len(rows), dtype=bool)
-        views = tuple(
-            ViewCrops(raw.rgb[:, v], raw.mask[:, v], raw.K[:, v], raw.R[:, v], raw.t[:, v], found)
-            for v in (0, 1)
-        )
-        motion = predictor.predict(views, np.arange(len(rows)) / rate)
-        poses = []
-        for coordinates, scales in (
-            (motion.coordinates, np.broadcast_to(motion.scales, raw.scales.shape)),
-            (raw.coordinates, raw.scales),
-        ):
-            q = torch.from_numpy(np.array(coordinates, dtype=np.float32))
-            s = torch.from_numpy(np.array(scales, dtype=np.float32))
-            angles = q[:, angles_at]
-            place = errors.kinematics(q, s).position[:, 0]
-            rotations = free_angles_to_rotations(angles[:, layout.free], skeleton)
-            poses.append(Pose(rotations, angles[:, layout.constrained], s, place))
-        errors.add(*poses)
-        change = (poses[0].constrained.diff(dim=0) - poses[1].constrained.diff(dim=0)).abs() * rate
-        speeds.append(float(change.mean()) * 180 / np.pi)
-    result = errors.summary()
-    result["angle_speed_error_deg_s"] = float(np.mean(speeds))
-    result["windows"] = len(speeds)
-    return result
+def report(results: dict[str, dict]) -> str:
+    """Summaries by the name of their data, as Markdown."""
+    return markdown({(name, "network"): r for name, r in results.items() if isinstance(r, dict)}, {})
 
 
-def report(results: dict) -> str:
-    """The results as Markdown."""
-    lines = ["# Measured errors", ""]
-    for name, title in (
-        ("frames", "Single frames (encoder)"),
-        ("windows", "Windows of 64 frames (whole predictor)"),
-    ):
-        if name not in results:
-            continue
-        r = results[name]
-        turns = ", ".join(f"{v:.1f}" for v in r["rotation_deg"].values())
-        lines += [
-            f"## {title}: {r['frames']} frames",
-            "",
-            "| quantity | value |",
-            "|---|---|",
-            f"| mean of the 17 constrained angles | {r['constrained_mae_deg']:.2f} deg |",
-            f"| median, 95th percentile, worst frame | {r['constrained_median_frame_deg']:.2f}, "
-            f"{r['constrained_p95_frame_deg']:.2f}, {r['constrained_worst_frame_deg']:.2f} deg |",
-            f"| worst angle | {r['worst_angle']} |",
-            f"| rotations of pelvis, right and left upper arm | {turns} deg |",
-            f"| PA-MPJPE of the 22 joint centres | {r['pa_mpjpe_mm']:.1f} mm |",
-            f"| scale factors | {r['scale_mae']:.3f} |",
-        ]
-        if r["pelvis_mm"] is not None:
-            lines.append(f"| pelvis position | {r['pelvis_mm']:.0f} mm |")
-        if "angle_speed_error_deg_s" in r:
-            lines.append(f"| speed of the angles | {r['angle_speed_error_deg_s']:.0f} deg/s |")
-        baseline = r.get("mean_pose_baseline_deg")
-        if baseline:
-            lines.append(f"| always the median pose, for comparison | {baseline['mean']:.2f} deg |")
-        lines += [
-            "",
-            "| angle | error, deg |" + (" median pose |" if baseline else ""),
-            "|---|---|" + ("---|" if baseline else ""),
-        ]
-        for angle in CONSTRAINED:
-            more = f" {baseline[angle]:.1f} |" if baseline else ""
-            lines.append(f"| {angle} | {r['constrained_deg'][angle]:.1f} |{more}")
-        if "by_group_deg" in r:
-            lines += ["", "| motion | error, deg |", "|---|---|"]
-            lines += [
-                f"| {k} | {v:.1f} |" for k, v in sorted(r["by_group_deg"].items(), key=lambda kv: -kv[1])
-            ]
-        lines.append("")
-    return "\n".join(lines)
+def evaluate_cases(
+    cases: Sequence[Case], evaluator: Evaluator, log=print
+) -> tuple[list[Outcome], list[dict[str, str]]]:
+    """Measure cases one after the other; one that cannot be measured does not stop the others.
+
+    Returns:
+        What was measured; data, clip and reason of what could not be.
+    """
+    outcomes, failed = [], []
+    for number, case in enumerate(cases, 1):
+        try:
+            for outcome in evaluator.outcomes(case):
+                outcomes.append(outcome)
+                figure = outcome.scored.mean(MAIN)
+                text = "" if figure is None else f": {figure:.2f} deg"
+                log(f"{number} of {len(cases)}: {case.data}, {case.name}, {outcome.scored.method}{text}")
+        except BiokinError as error:
+            failed.append({"data": case.data, "clip": case.name, "reason": str(error)})
+            log(f"{number} of {len(cases)}: not measured: {error}")
+    return outcomes, failed
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m odah.evaluate", description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", default="default", help="checkpoint (default: the package's)")
-    parser.add_argument("--frames", nargs="*", default=[], help="folders of shards of single frames")
-    parser.add_argument("--windows", nargs="*", default=[], help="folders of dense shards")
-    parser.add_argument("--limit", type=int, help="at most so many frames, spread evenly")
-    parser.add_argument("--output", required=True, help="folder for evaluation.json and evaluation.md")
-    parser.add_argument("--threads", type=int, help="CPU threads")
-    options = parser.parse_args(arguments)
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; see the module docstring."""
+    options = _parser().parse_args(arguments)
+    if options.weights is not None and options.checkpoint is not None:  # as before there were positions
+        options.data.insert(0, options.checkpoint)
+    try:
+        return _evaluate(options, options.weights or options.checkpoint or "default")
+    except BiokinError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _evaluate(options: argparse.Namespace, weights: str) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
-    results = {"weights_sha256": load_checkpoint(options.weights).sha256}
+    caches = [Path(d) for d in options.data if is_cache(Path(d))]
+    cases = _cases(options, [Path(d) for d in options.data if Path(d) not in caches])
+    if not (caches or cases or options.frames or options.windows):
+        raise BiokinError("Nothing to evaluate: give DATA, --opencap or --bmlmovi; see odah evaluate --help.")
+    predictor = Predictor(weights, options.device)
+    method = weights if weights == "default" else Path(weights).stem
+    scored: list[Scored] = []
+    for folder in caches:
+        scored += score_cache(predictor, [folder], folder.name, method, options.limit)
     if options.frames:
-        results["frames"] = evaluate_frames(options.weights, options.frames, options.limit)
+        shards = ShardSet(find_shards(options.frames))
+        scored += score_frames(predictor, shards, "frames", method, options.limit)
     if options.windows:
-        results["windows"] = evaluate_windows(options.weights, options.windows)
-    output = Path(options.output)
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "evaluation.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
-    (output / "evaluation.md").write_text(report(results), encoding="utf-8")
-    print(report(results))
+        scored += score_windows(predictor, ShardSet(find_shards(options.windows)), "windows", method)
+    outcomes, failed = evaluate_cases(cases, Evaluator(predictor, method))
+    scored += [outcome.scored for outcome in outcomes]
+    if not scored:
+        raise BiokinError(f"Nothing could be measured. {failed[0]['reason']}")
+    about = {
+        "command": shlex.join(["odah", "evaluate", *(sys.argv[1:])]),
+        "weights": str(weights),
+        "weights_sha256": predictor.checkpoint.sha256,
+        "segmentation": options.segmentation,
+        "not_measured": failed,
+    }
+    if options.output is None:
+        print(markdown({key: summarize(clips) for key, clips in by_method(scored).items()}, about))
+        return 0
+    sets = {key: summarize(clips) for key, clips in by_method(scored).items()}
+    # where `odah export --measured` and checkpoints' records have always had them
+    known = {name: sets[name, method] for name in ("frames", "windows") if (name, method) in sets}
+    content = write_report(options.output, scored, about, known)
+    sheets = write_sheets(options.output, outcomes, options.sheets)
+    print((options.output / "evaluation.md").read_text(encoding="utf-8"))
+    print(f"{len(content['sets'])} sets, {len(sheets)} sheets in {options.output}", file=sys.stderr)
+    return 0
+
+
+def _cases(options: argparse.Namespace, folders: Sequence[Path]) -> list[Case]:
+    biokin = {"segmentation": options.segmentation}
+    biokin |= {"views": [v.strip() for v in options.views.split(",")]} if options.views else {}
+    cases = [case for folder in folders for case in read_cases(folder, options.split, **biokin)]
+    if options.limit is not None:
+        cases = cases[: options.limit]
+    return cases
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="odah evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help='.pt file, or "default"')
+    parser.add_argument(
+        "data", nargs="*", metavar="DATA", help="data sets, clips, caches, folders of results"
+    )
+    parser.add_argument("--output", type=Path, help="folder for the report (default: print it)")
+    parser.add_argument("--split", choices=SPLITS, default="test", help="of data sets (default test)")
+    parser.add_argument(
+        "--segmentation", default="masks", help='"masks" (default), "auto", or as [biokin] segmentation'
+    )
+    parser.add_argument("--views", help="two cameras, such as cam01,cam02 (default: the clips' settings)")
+    parser.add_argument("--limit", type=int, help="at most so many single frames of a cache, or clips")
+    parser.add_argument("--sheets", type=int, default=8, help="worst clips of a data set drawn (default 8)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--weights", help="the same as CHECKPOINT")
+    parser.add_argument("--frames", nargs="*", default=[], help="caches, as single frames whatever they are")
+    parser.add_argument("--windows", nargs="*", default=[], help="caches, as dense windows")
+    return parser
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -72,8 +72,8 @@ def clip_sheet(clip: Clip, count: int = 6) -> np.ndarray:
     rows = []
     for k, camera in enumerate(clip.cameras):
         tiles = annotated(clip, k, frames, skeleton)
-        rows.append([_captioned(t, f"{camera.name} {f}") for t, f in zip(tiles, frames, strict=True)])
-    return _grid([tile for row in rows for tile in row], len(frames))
+        rows.append([captioned(t, f"{camera.name} {f}") for t, f in zip(tiles, frames, strict=True)])
+    return grid([tile for row in rows for tile in row], len(frames))
 
 
 def dataset_sheet(clips: Sequence[Clip], columns: int = 4) -> np.ndarray:
@@ -88,8 +88,8 @@ def dataset_sheet(clips: Sequence[Clip], columns: int = 4) -> np.ndarray:
         pair = np.concatenate([_padded(view, height, view.shape[1]) for view in views], axis=1)
         residuals = clip.about["residuals"]
         joints, markers = residuals["joint_rms_mm"], residuals["marker_rms_mm"]
-        tiles.append(_captioned(pair, f"{clip.about['clip']}  {joints:.1f} / {markers:.1f} mm"))
-    return _grid(tiles, columns)
+        tiles.append(captioned(pair, f"{clip.about['clip']}  {joints:.1f} / {markers:.1f} mm"))
+    return grid(tiles, columns)
 
 
 def choose_clips(names: Sequence[str], count: int) -> list[str]:
@@ -184,7 +184,8 @@ def _square(mask: np.ndarray) -> tuple[np.ndarray, float]:
     return (low + high - side) / 2, side
 
 
-def _captioned(tile: np.ndarray, text: str) -> np.ndarray:
+def captioned(tile: np.ndarray, text: str) -> np.ndarray:
+    """A picture (H, W, 3) with a line of text above it."""
     strip = np.full((_CAPTION_PX, tile.shape[1], 3), 30, np.uint8)
     cv2.putText(strip, text, (4, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (230, 230, 230), 1, cv2.LINE_AA)
     return np.concatenate([strip, tile])
@@ -195,7 +196,8 @@ def _padded(tile: np.ndarray, height: int, width: int) -> np.ndarray:
     return cv2.copyMakeBorder(tile, 0, below, 0, right, cv2.BORDER_CONSTANT, value=(30, 30, 30))
 
 
-def _grid(tiles: list[np.ndarray], columns: int) -> np.ndarray:
+def grid(tiles: list[np.ndarray], columns: int) -> np.ndarray:
+    """Pictures of any size, in rows of so many."""
     columns = min(columns, len(tiles))
     height, width = (max(tile.shape[axis] for tile in tiles) for axis in (0, 1))
     blank = np.full((height, width, 3), 30, np.uint8)

@@ -1,0 +1,1 @@
+"""Measuring checkpoints and other programs' results against a truth."""

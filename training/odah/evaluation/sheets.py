@@ -1,0 +1,106 @@
+"""Contact sheets of the worst clips: what the network saw, what it said (above), and the truth (below)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from odah.clips import truth_points
+from odah.evaluation.predict import Prediction
+from odah.evaluation.score import Outcome
+from odah.evaluation.summary import FALLBACK, MAIN
+from odah.inspect import annotated, captioned, grid, write_picture
+from pose2sim_biokin import perception
+from pose2sim_biokin.motion import Motion
+from pose2sim_biokin.skeleton import load_skeleton
+from pose2sim_biokin.vision.camera import Camera
+
+_FRAMES = 4  # of a clip
+
+
+@dataclass(frozen=True)
+class Filmed:
+    """A motion over the films of it, with what `odah.inspect.annotated` asks of a clip; frames are rows."""
+
+    prediction: Prediction
+    motion: Motion
+    names: tuple[str, ...]
+    world_points: np.ndarray
+
+    @property
+    def cameras(self) -> list[Camera]:
+        """Of the views."""
+        return [view.camera for view in self.prediction.views]
+
+    def images(self, camera: int, rows: Sequence[int]) -> Iterator[np.ndarray]:
+        """Frames (H, W, 3) uint8 BGR."""
+        frames = [self.prediction.frames[row] for row in rows]
+        for _, image in perception.stream(self.prediction.views[camera], frames):
+            yield image
+
+    def masks(self, camera: int, rows: Sequence[int]) -> Iterator[np.ndarray]:
+        """The person's masks (H, W), all False where nobody was found."""
+        for row in rows:
+            packed = self.prediction.subject.masks[camera].get(self.prediction.frames[row])
+            width, height = self.cameras[camera].size
+            yield np.zeros((height, width), bool) if packed is None else packed.unpack()
+
+
+def write_sheets(folder: Path, outcomes: Sequence[Outcome], count: int = 8) -> list[Path]:
+    """Write sheets of the network's worst clips of each data set, `worst_<data>_<n>.png`; their paths.
+
+    Args:
+        count: clips of each data set.
+    """
+    paths = []
+    for data in dict.fromkeys(outcome.case.data for outcome in outcomes):
+        mine = [o for o in outcomes if o.case.data == data and o.prediction is not None]
+        for n, outcome in enumerate(sorted(mine, key=_badness)[:count], 1):
+            paths.append(folder / f"worst_{_file_name(data)}_{n}_{_file_name(outcome.case.name)}.png")
+            write_picture(paths[-1], outcome_sheet(outcome))
+    return paths
+
+
+def outcome_sheet(outcome: Outcome) -> np.ndarray:
+    """The worst frame of each quarter of a clip, both views: the network's skeleton, then the truth's."""
+    errors = outcome.scored.errors
+    column = MAIN if np.isfinite(errors[MAIN]).any() else FALLBACK
+    parts = np.array_split(np.arange(outcome.scored.frames), _FRAMES)
+    rows = sorted({_worst(part, errors[column]) for part in parts if len(part)})
+    prediction = outcome.prediction
+    skeleton = load_skeleton(prediction.motion.skeleton)
+    motions = {"network": prediction.motion}
+    if outcome.case.truth is not None:
+        truth = outcome.case.truth()
+        if np.array_equal(truth.time, prediction.motion.time):
+            motions["truth"] = truth
+    tiles = []
+    for name, motion in motions.items():
+        points = truth_points(motion, skeleton)
+        filmed = Filmed(prediction, motion, points.names, points.points[..., [2, 0, 1]])
+        for k, view in enumerate(prediction.views):
+            drawn = annotated(filmed, k, rows, skeleton, close=True)
+            tiles += [
+                captioned(tile, f"{name} {view.name} {prediction.frames[row]}: {errors[column][row]:.0f}")
+                for tile, row in zip(drawn, rows, strict=True)
+            ]
+    return grid(tiles, len(rows))
+
+
+def _worst(rows: np.ndarray, values: np.ndarray) -> int:
+    return int(rows[np.nanargmax(np.nan_to_num(values[rows], nan=-1.0))])
+
+
+def _badness(outcome: Outcome) -> float:
+    for column in (MAIN, FALLBACK):
+        value = outcome.scored.mean(column)
+        if value is not None:
+            return -value
+    return 0.0
+
+
+def _file_name(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "-." else "_" for c in text)
