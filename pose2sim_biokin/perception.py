@@ -33,6 +33,8 @@ from pose2sim_biokin.vision.subject import Subject, pair_presence
 
 # Frames of each view in which the person is looked for when the views are chosen automatically.
 _SAMPLE = 8
+# Frames of each camera that was not used in which the result is checked.
+UNUSED_FRAMES = 8
 People = dict[int, list[TrackedMask]]
 
 
@@ -54,19 +56,25 @@ def load_segmenter(trial: Trial, device: str) -> PersonSegmenter:
     return segmenter
 
 
-def choose_views(trial: Trial, segmenter: PersonSegmenter, progress: Progress) -> tuple[View, View]:
+def choose_views(
+    trial: Trial, segmenter: PersonSegmenter, progress: Progress
+) -> tuple[tuple[View, View], dict[str, People]]:
     """The two views to use: those that the config names, else the pair nearest to 90 degrees
     that sees somebody.
+
+    Returns:
+        The views; and of all cameras, if they were looked at, the people of some frames.
 
     Raises:
         BiokinError: two views are not to be had.
     """
-    views = trial.views
+    views, looked = trial.views, {}
     if trial.config.views == "auto" and len(views) > 2:
         frames = trial.frames(views)
         sample = _spread(frames, _SAMPLE)
         cameras = [view.camera for view in views]
         seen = _track(views, sample, segmenter, 1, progress, "Looking at all views")
+        looked = {view.name: people for view, people in zip(views, seen, strict=True)}
         presence = pair_presence(cameras, seen)
         views = tuple(views[i] for i in vision_views.choose_views(cameras, presence))
     first, second = views[:2]
@@ -75,7 +83,7 @@ def choose_views(trial: Trial, segmenter: PersonSegmenter, progress: Progress) -
     warning = vision_views.viewing_angle_warning(first.camera, second.camera)
     if warning:
         logging.warning(f"Careful: {warning}")
-    return first, second
+    return (first, second), looked
 
 
 def find_people(
@@ -174,6 +182,64 @@ def choose_subject(views: Sequence[View], people: Sequence[People], frames: rang
         "weights with [biokin] segmentation, or other [biokin] views, or look whether frame_range holds the "
         "person."
     )
+
+
+def subject_elsewhere(
+    views: Sequence[View],
+    frames: range,
+    subject: Subject,
+    segmenter: PersonSegmenter,
+    batch: int,
+    progress: Progress,
+    looked: Mapping[str, People] | None = None,
+    count: int = UNUSED_FRAMES,
+) -> list[dict[int, PackedMask]]:
+    """The subject's masks in some frames of cameras that were not used to find the subject.
+
+    Who is the subject there, only the used views say: the person on whom the subject's place projects.
+
+    Args:
+        views: the cameras that were not used.
+        frames: of the trial.
+        subject: as found in the used views.
+        looked: camera -> people of some frames, where they are known from choosing the views.
+        count: frames of each other camera to look at.
+
+    Returns:
+        For each view, synchronised frame -> mask; empty where the segmenter has no masks of that camera.
+    """
+    known = [frame for frame in frames if frame in subject.positions]
+    everybody: list[People] = []
+    for view in views:
+        people = (looked or {}).get(view.name)
+        if people is None:
+            seen = [frame for frame in known if frame in view.frames]
+            sample = [seen[i] for i in _spread(range(len(seen)), count)] if seen else []
+            try:
+                title = f"Looking at {view.name}"
+                (people,) = _track([view], sample, segmenter, batch, progress, title) if sample else [{}]
+            except BiokinError as error:
+                logging.info(f"{view.name} is not used to check the result: {error}")
+                people = {}
+        everybody.append(people)
+    masks = []
+    for view, people in zip(views, everybody, strict=True):
+        found = {
+            frame: _at(view, people[frame], subject.positions[frame]) for frame in known if frame in people
+        }
+        masks.append({frame: mask for frame, mask in found.items() if mask is not None})
+    return masks
+
+
+def _at(view: View, people: Sequence[TrackedMask], place: np.ndarray) -> PackedMask | None:
+    """The person nearest to where a place (3,) in the world projects, if that is inside the person's box."""
+    x, y = view.camera.project(place)
+    around = [
+        person.mask
+        for person in people
+        if person.mask.box[0] <= x < person.mask.box[2] and person.mask.box[1] <= y < person.mask.box[3]
+    ]
+    return min(around, key=lambda mask: np.hypot(*(mask.centroid - (x, y))), default=None)
 
 
 def cut_out(

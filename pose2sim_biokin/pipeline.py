@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pose2sim_biokin import perception
+from pose2sim_biokin.check import Check, JudgedView, check_motion
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import OutputSet
 from pose2sim_biokin.io.filters import ik_filter_type
@@ -25,6 +26,7 @@ from pose2sim_biokin.progress import Progress, no_progress
 from pose2sim_biokin.quality import build_quality, write_quality
 from pose2sim_biokin.results import write_motion
 from pose2sim_biokin.skeleton.model import Skeleton, load_skeleton
+from pose2sim_biokin.vision.masks import PackedMask
 from pose2sim_biokin.vision.subject import Subject
 
 
@@ -76,7 +78,7 @@ def run_trial(
             skeleton = load_skeleton(predictor.skeleton)
 
         with clock("finding the person"):
-            views = perception.choose_views(trial, segmenter, progress)
+            views, looked = perception.choose_views(trial, segmenter, progress)
             frames = trial.frames(views)
             logging.info(f"Frames {frames[0]}-{frames[-1]} at {trial.fps:g} fps.")
             people = perception.find_people(views, frames, segmenter, config.batch_size, progress)
@@ -93,6 +95,17 @@ def run_trial(
             motion = predictor.predict(crops, times, max_gap_s=config.max_gap_s, progress=progress)
             _report_gaps(motion, frames)
 
+        check = None
+        if config.check_views:
+            with clock("checking the result"):
+                others = _unused(trial, views)
+                batch = config.batch_size
+                elsewhere = perception.subject_elsewhere(
+                    others, frames, subject, segmenter, batch, progress, looked
+                )
+                masks = [*subject.masks, *elsewhere]
+                check = _check(trial, (*views, *others), frames, motion, skeleton, masks, progress)
+
         with clock("writing the motion"):
             paths = write_motion(outputs, trial, frames, motion, skeleton, config_dict, filter_type)
         if config.overlay_video:
@@ -106,11 +119,42 @@ def run_trial(
             about["background"] = backgrounds[k]
             about["found_without_network"] = subject.frames_without_network(k)
         names = [view.name for view in views]
-        quality = build_quality(motion, np.asarray(frames), names, skeleton, run)
+        quality = build_quality(motion, np.asarray(frames), names, skeleton, run, check)
         write_quality(outputs.stage(paths["quality"]), quality)
         outputs.commit()
     logging.info(f"Joint angles of {trial.name} are in {paths['mot']}.")
     return TrialResult(paths, timings, motion)
+
+
+def _unused(trial: Trial, views: Sequence[View]) -> list[View]:
+    """The cameras with a video that the network does not see."""
+    used = {view.name for view in views}
+    return [view for view in (*trial.views, *trial.spare) if view.name not in used]
+
+
+def _check(
+    trial: Trial,
+    views: Sequence[View],
+    frames: range,
+    motion: Motion,
+    skeleton: Skeleton,
+    masks: Sequence[Mapping[int, PackedMask]],
+    progress: Progress,
+) -> Check:
+    """The motion against the masks, frame -> mask, of the two used views and of the others."""
+    judged = [
+        JudgedView(view.camera, {f - frames.start: mask for f, mask in seen.items() if f in frames}, k < 2)
+        for k, (view, seen) in enumerate(zip(views, masks, strict=True))
+    ]
+    check = check_motion(motion, skeleton, trial.fps, judged, progress)
+    for view in check.views:
+        what = "used" if view.used else "not used"
+        if len(view.rows) and np.isfinite(view.iou).any():
+            logging.info(
+                f"{view.camera} ({what}): the body overlaps the person's mask by {np.nanmean(view.iou):.0%} "
+                f"(intersection over union, {len(view.rows)} frames)."
+            )
+    return check
 
 
 def _overlays(

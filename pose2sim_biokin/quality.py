@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pose2sim_biokin.check import Check, check_columns, check_summary
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import atomic_path
 from pose2sim_biokin.motion import FrameQuality, Motion
@@ -23,7 +24,12 @@ _PACKAGES = ("pose2sim-biokin", "pose2sim", "opensim", "torch", "ultralytics", "
 
 
 def build_quality(
-    motion: Motion, frames: np.ndarray, views: Sequence[str], skeleton: Skeleton, run: dict[str, Any]
+    motion: Motion,
+    frames: np.ndarray,
+    views: Sequence[str],
+    skeleton: Skeleton,
+    run: dict[str, Any],
+    check: Check | None = None,
 ) -> dict[str, Any]:
     """Everything that the quality file says, as plain Python values; NaN becomes None.
 
@@ -33,10 +39,11 @@ def build_quality(
         views: names of the two cameras, in the order of the quality's columns.
         skeleton: gives the bodies' names.
         run: what concerns the run as a whole: trial, views, timings, warnings; comes first in the file.
+        check: against the masks; see `pose2sim_biokin.check.check_summary`.
 
     Returns:
-        ``{format, **run, versions, network, scales, summary, frames}``; ``frames`` holds one list a quantity
-        (one a view where there are two), all of the same length.
+        ``{format, **run, versions, network, scales, summary, [check,] frames}``; ``frames`` holds one list a
+        quantity (one a view where there are several), all of the same length.
     """
     per_frame: dict[str, Any] = {"frame": frames, "time_s": np.round(motion.time, 6)}
     summary: dict[str, Any] = {"frames": len(motion.time)}
@@ -47,6 +54,8 @@ def build_quality(
         per_frame |= columns
         summary |= totals
     per_frame["pose"] = posed
+    if check is not None:
+        per_frame |= check_columns(check)
     return _plain(
         {
             "format": FORMAT,
@@ -58,6 +67,7 @@ def build_quality(
                 for name, factors in zip(skeleton.body_names, motion.scales, strict=True)
             },
             "summary": summary,
+            **({"check": check_summary(check, frames)} if check is not None else {}),
             "frames": per_frame,
         }
     )

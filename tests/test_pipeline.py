@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pipeline_scene import FPS, ColourSegmenter, KnowingPredictor, make_scene
 
-from pose2sim_biokin import pipeline, plugins
+from pose2sim_biokin import perception, pipeline, plugins
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.hookspecs import hookimpl
 from pose2sim_biokin.io.mot import read_mot
@@ -103,6 +103,54 @@ def test_from_videos_to_files(tmp_path, run, caplog):
     assert [v["camera"] for v in quality["views"]] == ["cam01", "cam02"]
 
 
+def test_the_result_is_checked_in_all_cameras(tmp_path, run, segmenter):
+    """The stand-in for the network knows the motion: joints lie in all masks, also of the unused camera."""
+    scene = make_scene(tmp_path / "walk", count=24, views=["cam01", "cam02"], overlay_video=False)
+    result, _ = run(scene)
+    assert len([camera for camera, _ in segmenter.seen if camera == "cam03"]) == perception.UNUSED_FRAMES
+    quality = read_quality(result.paths["quality"])
+    check = quality["check"]
+    assert {camera: view["used"] for camera, view in check["views"].items()} == {
+        "cam01": True,
+        "cam02": True,
+        "cam03": False,
+    }
+    for view in check["views"].values():
+        assert view["joints_inside"] > 0.9 and view["limbs"]["thigh_r"] > 0.9
+        assert view["iou_mean"] > 0.5  # a figure of sticks 16 cm thick
+    assert check["views"]["cam01"]["frames"] == 24
+    assert check["views"]["cam03"]["frames"] == perception.UNUSED_FRAMES
+    iou = quality["frames"]["iou"]
+    assert sum(value is not None for value in iou["cam03"]) == perception.UNUSED_FRAMES
+    assert all(value > 0.4 for value in iou["cam01"])
+    assert check["flips"] == 0 and check["facing_jumps"] == 0
+
+
+def test_the_subject_is_judged_by_his_own_mask_elsewhere(tmp_path, run):
+    """The unused camera also sees a bystander of the same size."""
+    scene = make_scene(
+        tmp_path / "walk", count=8, views=["cam01", "cam02"], bystander_in=(2,), overlay_video=False
+    )
+    result, _ = run(scene)
+    assert read_quality(result.paths["quality"])["check"]["views"]["cam03"]["joints_inside"] > 0.9
+
+
+def test_a_camera_that_cannot_be_used_does_not_stop_the_check(tmp_path, run, caplog):
+    scene = make_scene(tmp_path / "walk", count=6, views=["cam01", "cam02"], overlay_video=False)
+    (tmp_path / "walk" / "videos" / "cam03.avi").write_bytes(b"no video")
+    with caplog.at_level(logging.INFO):
+        result, _ = run(scene)
+    assert "cam03 is not used to check the result" in caplog.text
+    assert set(read_quality(result.paths["quality"])["check"]["views"]) == {"cam01", "cam02"}
+
+
+def test_no_check(tmp_path, run):
+    scene = make_scene(tmp_path / "walk", count=4, overlay_video=False, check_views=False)
+    result, _ = run(scene)
+    quality = read_quality(result.paths["quality"])
+    assert "check" not in quality and "iou" not in quality["frames"]
+
+
 def test_trc_stands_where_the_cameras_see_the_person(tmp_path, run):
     """World to .trc: the points of the file, turned back to the world, project onto the filmed person."""
     scene = make_scene(tmp_path / "walk", angles=(20, 110), count=4)
@@ -132,7 +180,9 @@ def test_offsets_range_and_names(tmp_path, run, segmenter):
 
 
 def test_views_that_are_named_are_not_searched_for(tmp_path, run, segmenter):
-    scene = make_scene(tmp_path / "walk", count=6, views=["cam03", "cam01"], overlay_video=False)
+    scene = make_scene(
+        tmp_path / "walk", count=6, views=["cam03", "cam01"], overlay_video=False, check_views=False
+    )
     result, _ = run(scene)
     assert {camera for camera, _ in segmenter.seen} == {"cam01", "cam03"}
     assert not [key for key in result.paths if key.startswith("overlay")]

@@ -56,6 +56,8 @@ class Trial:
         calibration: the calibration file.
         views: the cameras that have a video, in the calibration's order; two or more. When ``config.views``
             names two, exactly these, in the order they are named there.
+        spare: the other cameras with a video, when ``config.views`` names two: not for the network, but to
+            check its result by; those that cannot be used are left out.
         fps: frames per second; time = synchronised frame / fps.
         config: checked settings.
         output_dir: folder of the results' folders, where that is not the trial's.
@@ -67,6 +69,7 @@ class Trial:
     views: tuple[View, ...]
     fps: float
     config: BiokinConfig
+    spare: tuple[View, ...] = ()
     output_dir: Path | None = None
 
     @property
@@ -145,13 +148,15 @@ def read_trial(config_dict: dict) -> Trial:
     cameras = read_calibration(calibration)
     videos = _videos(project_dir / "videos")
     pairs = pair_cameras(cameras, videos, calibration)
+    spare = []
     if config.views != "auto":
-        pairs = [_named(name, pairs, cameras, videos) for name in config.views]
+        everybody, pairs = pairs, [_named(name, pairs, cameras, videos) for name in config.views]
         if pairs[0] == pairs[1]:
             raise BiokinError(
                 f"[biokin] views in Config.toml is {list(config.views)}: both names are the same camera "
                 f'"{pairs[0][0].name}". Name two different ones.'
             )
+        spare = [pair for pair in everybody if pair not in pairs] if config.check_views else []
     views = []
     for camera, video in pairs:
         info = VideoReader(video).info
@@ -159,7 +164,30 @@ def read_trial(config_dict: dict) -> Trial:
     fps = _frame_rate(views, config)
     offsets = _offsets(views, pairs, config, project_dir, videos)
     views = [replace(view, offset=offset) for view, offset in zip(views, offsets, strict=True)]
-    return Trial(project_dir.name, project_dir, calibration, tuple(views), fps, config)
+    others = _spare_views(spare, views, config, project_dir, videos)
+    return Trial(project_dir.name, project_dir, calibration, tuple(views), fps, config, others)
+
+
+def _spare_views(
+    pairs: list[tuple[Camera, Path]],
+    views: list[View],
+    config: BiokinConfig,
+    project_dir: Path,
+    videos: list[Path],
+) -> tuple[View, ...]:
+    """Cameras that the network does not need; one that cannot be used is told and left out."""
+    spare = []
+    for camera, video in pairs:
+        try:
+            info = VideoReader(video).info
+            view = View(match_video_size(camera, info.width, info.height, video), video, info)
+            _frame_rate([*views, view], config)
+            offset = _offsets([view], [(camera, video)], config, project_dir, videos)[0]
+        except BiokinError as error:
+            logging.info(f"{camera.name} is not used to check the result: {error}")
+        else:
+            spare.append(replace(view, offset=offset))
+    return tuple(spare)
 
 
 def pair_cameras(cameras: list[Camera], videos: list[Path], calibration: Path) -> list[tuple[Camera, Path]]:
