@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 
 from odah.bodies.open_body import OpenBody
 from odah.scenes import cameras, rooms
+from odah.scenes.appearance import Wardrobe
 from odah.scenes.garments import Dresser, Fit, lower_field, upper_field
 from odah.scenes.people import chart_of, dress, rigid
 from odah.scenes.primitives import box, cylinder, ellipsoid, plane
@@ -191,6 +194,36 @@ def test_a_person_is_clothed_and_whole(body, subject, animate, pieces):
         assert reach.max() < 0.35, mesh.name  # nothing flies off
     assert 0 <= skin.uv[:, 1].min() and skin.uv[:, 1].max() <= 1  # its picture covers the body once
     assert -0.2 < skin.uv[:, 0].min() and skin.uv[:, 0].max() < 1.2  # and repeats around it
+
+
+def test_skin_and_hair_are_the_persons_own(body, subject, animate):
+    """Two clips of one subject: other clothes, the same skin and hair; another subject has others."""
+    one, two = (
+        dress(np.random.default_rng(seed), body, subject, animate, 0, {"hair": hair, "upper": "vest"})
+        for seed, hair in ((1, "short"), (2, "short"))
+    )
+    materials = [{m.name: m.material for m in person.meshes} for person in (one, two)]
+    for name in ("subject skin", "subject hair"):
+        a, b = (m[name] for m in materials)
+        assert np.array_equal(a.texture, b.texture) and a.roughness == b.roughness
+    a, b = (m["subject upper"].texture for m in materials)
+    assert not np.array_equal(a, b)
+    seen = ("hair", "hair colour", "skin tone")
+    drawn = [dress(np.random.default_rng(s), body, subject, animate, 0).notes for s in range(3)]
+    assert all(notes[key] == drawn[0][key] for notes in drawn for key in seen)
+    assert len({str(notes["feet"]) + str(notes.get("lower")) for notes in drawn}) > 1
+    other = dress(np.random.default_rng(1), body, replace(subject, seed=8), animate, 0).notes
+    assert all(other[key] != drawn[0][key] for key in seen[1:])
+
+
+def test_the_crops_people_keep_their_skin_and_hair(body, subject):
+    wardrobe = Wardrobe(body)
+    one, two = (wardrobe.dress(subject, np.random.default_rng(seed)).colours for seed in (1, 2))
+    head = body.head > 0.9
+    assert torch.equal(one[head], two[head])
+    assert not torch.equal(one, two)
+    other = wardrobe.dress(replace(subject, seed=8), np.random.default_rng(1)).colours
+    assert not torch.equal(other[head], one[head])
 
 
 def test_cloth_keeps_its_size(body):

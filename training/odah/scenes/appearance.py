@@ -41,6 +41,11 @@ HAIR = (
 )
 
 
+def looks_of(seed: int) -> np.random.Generator:
+    """Draws what a person is born with, skin and hair: the same in every clip of the subject of this seed."""
+    return np.random.default_rng([seed, 0x100C5])
+
+
 @dataclass(frozen=True)
 class Look:
     """One outfit on one subject.
@@ -112,13 +117,14 @@ class Wardrobe:
         return np.where((self.arm > 0.3) | (self.foot > 0.6), -1.0, field)
 
     def dress(self, subject: Subject, rng: np.random.Generator) -> Look:
-        """A random outfit."""
+        """A random outfit; skin and hair are the subject's own, the same in every clip."""
         count = len(self.rest)
         normals = vertex_normals(subject.vertices[None], self.body.faces)[0].numpy()
         offset = np.zeros(count)
-        skin = _jitter(rng, SKIN_TONES[rng.integers(len(SKIN_TONES))], 0.05)
+        looks = looks_of(subject.seed)
+        skin = _jitter(looks, SKIN_TONES[looks.integers(len(SKIN_TONES))], 0.05)
         colours = np.concatenate([np.tile(skin, (count, 2)), np.full((count, 2), 0.25)], 1)
-        self._hair(rng, colours, offset)
+        self._hair(looks, colours, offset)
         if rng.random() < 0.9:
             self._feet(rng, colours, offset)
         self._lower_body(rng, colours, offset)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from odah.scenes import heads
+from odah.scenes.appearance import looks_of
 from odah.scenes.bodychart import BodyChart
 from odah.scenes.drape import smoothstep
 from odah.scenes.garments import Dresser, Fit, Layer, briefs_field, lower_field, sock_field, upper_field
@@ -36,7 +37,8 @@ LOWERS = {
 }
 WHOLE = {"dress": 0.05, "gown": 0.02}  # in place of an upper and a lower
 FEET = {"barefoot": 0.2, "socks": 0.08, "shoes": 0.65, "boots": 0.07}
-HAIRS = {"bald": 0.07, "cropped": 0.16, "short": 0.3, "afro": 0.05, "long": 0.2, "tied": 0.1, "cap": 0.12}
+HAIRS = {"bald": 0.08, "cropped": 0.19, "short": 0.34, "afro": 0.05, "long": 0.23, "tied": 0.11}
+CAP_SHARE = 0.13  # of clips; nobody forces one over an afro
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,10 @@ def pick(rng: Rng, shares: dict[str, float]) -> str:
 class Outfit:
     """Draws the garments of one person in the order they are put on."""
 
-    def __init__(self, rng: Rng, chart: BodyChart, vertices: np.ndarray):
+    def __init__(self, rng: Rng, chart: BodyChart, vertices: np.ndarray, seed: int):
+        """rng: of the clothes.  vertices: (V,3) bare rest mesh.  seed: of the person, for skin and hair."""
         self.rng, self.chart = rng, chart
+        self.looks = looks_of(seed)
         self.dresser = Dresser(chart, vertices, rng)
         self.skirt: Skirt | None = None
         self.brim: tuple[np.ndarray, np.ndarray, Swatch] | None = None
@@ -263,26 +267,38 @@ class Outfit:
         self.dresser.layers.append(self.dresser.over("soles", layer, sole, 0.003 + 0.003 * sides, swatch))
 
     def head(self, kind: str = "") -> Swatch:
-        """Hair or a cap; returns the skin with its face."""
-        rng, chart = self.rng, self.chart
-        kind = kind or pick(rng, HAIRS)
-        tone = heads.draw_tone(rng)
-        colour = heads.draw_hair(rng, tone)
-        skin = heads.skin_swatch(rng, chart, tone, colour, kind in ("cropped", "cap"))
-        self.notes |= {"hair": kind, "hair colour": [int(c) for c in colour], "skin tone": skin.notes["tone"]}
-        if kind in ("short", "afro", "long", "tied"):
-            self._hair(kind, colour)
-        elif kind == "cap":
-            field = heads.cap_field(chart, rng.uniform(0.66, 0.76))
-            vertices = heads.hair_shape(chart, self.dresser.surface, rng, field + 0.05, 0.008, False)
-            swatch = cloth(rng, {"plain": 0.7, "denim": 0.1, "knit": 0.15, "camouflage": 0.05}, 128)
-            self._wear("cap", field, vertices, swatch, 0.02)
-            if rng.random() < 0.7:
-                self.brim = (*heads.cap_brim(chart, vertices, field), swatch)
+        """Hair and perhaps a cap; returns the skin with its face.
+
+        Skin, face and hair are the person's: the same in every clip. A cap is clothing.
+        kind: a hair style, or "cap"; drawn when "".
+        """
+        looks, chart = self.looks, self.chart
+        tone = heads.draw_tone(looks)
+        colour = heads.draw_hair(looks, tone)
+        hair = pick(looks, HAIRS)
+        hair = kind if kind in HAIRS else hair
+        cap = kind == "cap" or (not kind and hair != "afro" and self.rng.random() < CAP_SHARE)
+        skin = heads.skin_swatch(looks, chart, tone, colour, hair in ("cropped", "afro"))
+        self.notes |= {"hair": hair, "hair colour": [int(c) for c in colour], "skin tone": skin.notes["tone"]}
+        self.notes["cap"] = bool(cap)
+        if hair in ("short", "long", "tied") or (hair == "afro" and not cap):
+            self._hair(hair, colour, cap)
+        if cap:
+            self._cap()
         return skin
 
-    def _hair(self, kind: str, colour: np.ndarray) -> None:
+    def _cap(self) -> None:
         rng, chart = self.rng, self.chart
+        field = heads.cap_field(chart, rng.uniform(0.66, 0.76))
+        vertices = heads.hair_shape(chart, self.dresser.surface, rng, field + 0.05, 0.008, False)
+        swatch = cloth(rng, {"plain": 0.7, "denim": 0.1, "knit": 0.15, "camouflage": 0.05}, 128)
+        self._wear("cap", field, vertices, swatch, 0.02)
+        if rng.random() < 0.7:
+            self.brim = (*heads.cap_brim(chart, vertices, field), swatch)
+
+    def _hair(self, kind: str, colour: np.ndarray, pressed: bool) -> None:
+        """A person's hair, flatter where a cap presses it."""
+        rng, chart = self.looks, self.chart
         line = rng.uniform(0.76, 0.86)
         nape = {"short": rng.uniform(0.05, 0.3), "afro": 0.1, "tied": 0.2, "long": rng.uniform(-0.9, -0.05)}[
             kind
@@ -295,6 +311,7 @@ class Outfit:
             "tied": 0.004,
             "long": rng.uniform(0.008, 0.02),
         }[kind]
+        depth = min(depth, 0.004) if pressed else depth
         vertices = heads.hair_shape(chart, self.dresser.surface, rng, field, depth, kind == "long")
         strands = cloth(rng, {"stripes along": 1.0}, 128).material.texture.astype(float).mean(-1)
         strands = (

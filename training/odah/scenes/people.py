@@ -62,7 +62,7 @@ def dress(
     fixed: dict | None = None,
     skin: np.ndarray | None = None,
 ) -> Person:
-    """A person in a random outfit.
+    """A person in a random outfit; skin and hair are drawn from the subject's seed, clothes from `rng`.
 
     Args:
         animate: dressed rest vertices (V,3), or None for the bare skin, to an `Animation`.
@@ -71,7 +71,7 @@ def dress(
         skin: (T,V,3) the bare skin in the world, if it is there already.
     """
     chart = chart_of(body)
-    outfit = Outfit(rng, chart, subject.vertices.numpy())
+    outfit = Outfit(rng, chart, subject.vertices.numpy(), subject.seed)
     fixed = dict(fixed or {})
     hair = fixed.pop("hair", "")
     outfit.put_on(**fixed)
