@@ -7,21 +7,18 @@ Exit codes: 0 done, 1 input that cannot be used or a problem that doctor found, 
 from __future__ import annotations
 
 import logging
-import logging.handlers
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as RichProgress
 from rich.table import Table
 
 import pose2sim_biokin
 from pose2sim_biokin.errors import BiokinError
+from pose2sim_biokin.terminal import bars, errors_told, logging_to
+from pose2sim_biokin.trials import read_configs, trial_folder
 
 app = typer.Typer(
     add_completion=False,
@@ -63,8 +60,8 @@ def demo(
 
     overrides = _overrides(views, device, weights, segmentation)
     chosen = overrides.get("views")
-    with _errors_told():
-        with _logging_to(None, quiet=True) as console:
+    with errors_told():
+        with logging_to(None, quiet=True) as console:
             folder = make_demo(output, chosen if isinstance(chosen, list) else None)
         if not quiet:
             console.print(f"Demo project: {escape(str(folder))}", soft_wrap=True)
@@ -87,7 +84,7 @@ def run(
     Trials whose Config.toml names another kinematics_backend are run with that one. Options win over
     Config.toml.
     """
-    with _errors_told():
+    with errors_told():
         _run(project, _overrides(views, device, weights, segmentation), quiet)
 
 
@@ -96,7 +93,7 @@ def backends() -> None:
     """List the kinematics backends and person segmenters that are installed."""
     from pose2sim_biokin import plugins
 
-    with _errors_told():
+    with errors_told():
         table = Table("kinematics_backend", "from", "runAll() leaves out", box=None, pad_edge=False)
         for name, backend in plugins.backends().items():
             table.add_row(name, type(backend).__module__, ", ".join(sorted(backend.replaces)) or "nothing")
@@ -146,14 +143,14 @@ def _overrides(
 
 def _run(project: Path, overrides: dict[str, object], quiet: bool) -> None:
     """All trials of a project; one that fails does not keep the others from being done."""
-    config_dicts = _read_configs(project)
+    config_dicts = read_configs(project)
     root = project if project.is_dir() else project.parent
     custom = config_dicts[0].get("logging", {}).get("use_custom_logging", False)
     failed = []
-    with _logging_to(None if custom else root / "logs.txt", quiet) as console:
+    with logging_to(None if custom else root / "logs.txt", quiet) as console:
         for config_dict in config_dicts:
             config_dict.setdefault("biokin", {}).update(overrides)
-            folder = Path(config_dict["project"]["project_dir"]).resolve()
+            folder = trial_folder(config_dict)
             try:
                 _run_trial(folder, config_dict, console, quiet)
             except BiokinError as error:
@@ -163,31 +160,6 @@ def _run(project: Path, overrides: dict[str, object], quiet: bool) -> None:
                 failed.append(folder.name)
     if failed:
         raise BiokinError(f"{len(failed)} of {len(config_dicts)} trials failed: {', '.join(failed)}.")
-
-
-def _read_configs(project: Path) -> list[dict]:
-    """One merged config per trial, as Pose2Sim reads them."""
-    if not project.exists():
-        raise BiokinError(f"{project}: no such folder.")
-    if project.is_dir() and not next(project.rglob("Config.toml"), None):
-        raise BiokinError(
-            f"{project.resolve()}: no Config.toml in this folder or below. A Pose2Sim project needs one; "
-            "copy it from Pose2Sim's Demo_SinglePerson, or try biokin demo."
-        )
-    from Pose2Sim.Pose2Sim import read_config_files
-
-    try:
-        _, config_dicts = read_config_files(str(project))
-    except (
-        ValueError,
-        OSError,
-    ) as error:  # not TOML, not readable, or a trial that is not where it should be
-        raise BiokinError(f"{project}: Config.toml cannot be read: {error}") from error
-    if not config_dicts:
-        raise BiokinError(f"{project}: no trial to run: all are in [project] exclude_from_batch.")
-    for config_dict in config_dicts:
-        config_dict.setdefault("project", {}).setdefault("project_dir", str(project))
-    return config_dicts
 
 
 def _run_trial(folder: Path, config_dict: dict, console: Console, quiet: bool) -> None:
@@ -201,25 +173,10 @@ def _run_trial(folder: Path, config_dict: dict, console: Console, quiet: bool) -
         return
     from pose2sim_biokin.pipeline import run_trial
 
-    with _bars(console, quiet) as progress:
+    with bars(console, quiet) as progress:
         result = run_trial(config_dict, progress=progress)
     if not quiet:
         Console().print(_closing_table(folder, result))
-
-
-@contextmanager
-def _bars(console: Console, quiet: bool) -> Iterator:
-    """A `pose2sim_biokin.progress.Progress` that draws one bar per stage."""
-    columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with RichProgress(*columns, console=console, disable=quiet) as bars:
-        tasks = {}
-
-        def progress(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(escape(stage), total=total)
-            bars.update(tasks[stage], completed=done, total=total)
-
-        yield progress
 
 
 def _closing_table(folder: Path, result) -> Table:
@@ -235,55 +192,3 @@ def _closing_table(folder: Path, result) -> Table:
         table.add_row(escape(stage), f"{seconds:.2f} s")
     table.columns[1].overflow = "fold"
     return table
-
-
-@contextmanager
-def _logging_to(file: Path | None, quiet: bool) -> Iterator[Console]:
-    """Log lines go to the terminal, above the progress bars, and to Pose2Sim's logs.txt."""
-    console = Console(stderr=True)
-    handlers: list[logging.Handler] = [_ConsoleHandler(console, logging.WARNING if quiet else logging.INFO)]
-    if file is not None:
-        try:
-            handlers.append(
-                logging.handlers.TimedRotatingFileHandler(file, when="D", interval=7, encoding="utf-8")
-            )
-        except OSError as error:
-            raise BiokinError(f"{file}: the log cannot be written ({error.strerror or error}).") from error
-    root = logging.getLogger()
-    before = root.level
-    root.setLevel(logging.INFO)
-    for handler in handlers:
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        root.addHandler(handler)
-    try:
-        yield console
-    finally:
-        root.setLevel(before)
-        for handler in handlers:
-            root.removeHandler(handler)
-            handler.close()
-
-
-class _ConsoleHandler(logging.Handler):
-    """Log lines on a rich console, which keeps them clear of the progress bars."""
-
-    def __init__(self, console: Console, level: int) -> None:
-        super().__init__(level)
-        self.console = console
-
-    def emit(self, record: logging.LogRecord) -> None:
-        style = {logging.WARNING: "yellow", logging.ERROR: "red"}.get(record.levelno)
-        self.console.print(escape(self.format(record)), style=style, highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def _errors_told() -> Iterator[None]:
-    """Errors that a user can do something about are said in one paragraph, not as a traceback."""
-    try:
-        yield
-    except BiokinError as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        typer.echo("Interrupted. Earlier results are as they were.", err=True)
-        raise typer.Exit(130) from None

@@ -56,7 +56,7 @@ def build_quality(
     per_frame["pose"] = posed
     if check is not None:
         per_frame |= check_columns(check)
-    return _plain(
+    return plain(
         {
             "format": FORMAT,
             **run,
@@ -151,16 +151,16 @@ def _extreme(values: np.ndarray, function) -> float:
     return float(np.round(function(values), 4)) if len(values) else math.nan
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Only what JSON knows: arrays to lists, NaN and infinity to None, paths and the rest to text."""
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, list | tuple | set | range):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, np.generic):
-        return _plain(value.item())
+        return plain(value.item())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int | str):

@@ -13,7 +13,7 @@ import numpy as np
 from pose2sim_biokin.compare.comparison import Comparison
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import OutputSet
-from pose2sim_biokin.quality import _plain as plain
+from pose2sim_biokin.quality import plain
 
 if TYPE_CHECKING:
     import pandas
