@@ -2,7 +2,7 @@
 
     odah evaluate CHECKPOINT DATA... --output DIR
     odah evaluate default data/open cache/frames_test --output results
-    odah evaluate default --opencap LabValidation_withVideos --bmlmovi MoVi --output table1
+    odah evaluate default --opencap LabValidation_withVideos --bmlmovi MoVi --smplx MODELS --output table1
 
 CHECKPOINT is a .pt file, or "default" for the weights in the package. DATA are
 
@@ -11,6 +11,9 @@ CHECKPOINT is a .pt file, or "default" for the weights in the package. DATA are
     crop caches           of `odah crops`: single frames through the encoder, dense windows through everything
     folders of results    pairs of .osim and .mot of any program beside a pair named truth (or reference);
                           such pairs in a clip's kinematics folder are measured too
+
+and the releases of OpenCap's laboratory validation and of BMLmovi as they are published
+(`odah.evaluation.opencap`, `odah.evaluation.bmlmovi`), with a segmenter.
 
 Writes evaluation.json, evaluation.md, clips.csv (one row a clip), coordinates.csv (one row a coordinate) and
 contact sheets of the network's worst clips. What the figures mean: `odah.evaluation.errors`.
@@ -115,7 +118,7 @@ def _evaluate(options: argparse.Namespace, weights: str) -> int:
         "command": shlex.join(["odah", "evaluate", *(sys.argv[1:])]),
         "weights": str(weights),
         "weights_sha256": predictor.checkpoint.sha256,
-        "segmentation": options.segmentation,
+        "segmentation": options.segmentation or "masks of clips, auto elsewhere",
         "not_measured": failed,
     }
     if options.output is None:
@@ -132,12 +135,20 @@ def _evaluate(options: argparse.Namespace, weights: str) -> int:
 
 
 def _cases(options: argparse.Namespace, folders: Sequence[Path]) -> list[Case]:
-    biokin = {"segmentation": options.segmentation}
-    biokin |= {"views": [v.strip() for v in options.views.split(",")]} if options.views else {}
-    cases = [case for folder in folders for case in read_cases(folder, options.split, **biokin)]
-    if options.limit is not None:
-        cases = cases[: options.limit]
-    return cases
+    views = {"views": [v.strip() for v in options.views.split(",")]} if options.views else {}
+    clips = {"segmentation": options.segmentation or "masks", **views}
+    cases = [case for folder in folders for case in read_cases(folder, options.split, **clips)]
+    films = {"segmentation": options.segmentation or "auto"}
+    if options.opencap is not None:
+        from odah.evaluation.opencap import read_opencap
+
+        cases += read_opencap(options.opencap, **({"views": views["views"]} if views else {}), **films)
+    if options.bmlmovi is not None:
+        from odah.evaluation.bmlmovi import read_bmlmovi
+
+        kept = options.truth or (options.output or Path()) / "truth"
+        cases += read_bmlmovi(options.bmlmovi, options.smplx, kept, **films)
+    return cases if options.limit is None else cases[: options.limit]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -153,8 +164,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, help="folder for the report (default: print it)")
     parser.add_argument("--split", choices=SPLITS, default="test", help="of data sets (default test)")
     parser.add_argument(
-        "--segmentation", default="masks", help='"masks" (default), "auto", or as [biokin] segmentation'
+        "--segmentation", help='as [biokin] segmentation (default "masks" for clips, "auto" for releases)'
     )
+    parser.add_argument("--opencap", type=Path, help="folder of OpenCap's LabValidation_withVideos")
+    parser.add_argument("--bmlmovi", type=Path, help="folder of BMLmovi's (MoVi's) films and files")
+    parser.add_argument("--smplx", type=Path, help="your SMPL-X models, for the truth of BMLmovi")
+    parser.add_argument("--truth", type=Path, help="keep BMLmovi's truth here (default: OUTPUT/truth)")
     parser.add_argument("--views", help="two cameras, such as cam01,cam02 (default: the clips' settings)")
     parser.add_argument("--limit", type=int, help="at most so many single frames of a cache, or clips")
     parser.add_argument("--sheets", type=int, default=8, help="worst clips of a data set drawn (default 8)")

@@ -31,10 +31,13 @@ def is_cache(folder: Path) -> bool:
 
 
 def is_dense(shards: ShardSet) -> bool:
-    """The frames follow one another: the manifests say so, or, of older caches, there are whole windows."""
-    said = [json.loads((p / "manifest.json").read_text(encoding="utf-8")).get("dense") for p in shards.paths]
-    if None not in said:
-        return all(said)
+    """The frames follow one another at DENSE_HZ: the manifests say so, or, of older caches, there are whole
+    windows.
+    """
+    manifests = [json.loads((p / "manifest.json").read_text(encoding="utf-8")) for p in shards.paths]
+    said = [m.get("dense", abs(m["fps"] - DENSE_HZ) < 0.5 if "fps" in m else None) for m in manifests]
+    if False in said:
+        return False
     try:
         window_rows(shards, WINDOW)
     except BiokinError:

@@ -46,24 +46,27 @@ class Case:
 
     Attributes:
         data: the data set it belongs to. name: of the trial.
-        reference: the true motion and its model, as files.
+        reference: the true motion and its model, as files, if there are some.
         truth: reads the true motion with its scale factors, of the built-in skeleton; None where only the
             files tell it.
         trial: reads the films; None without any.
         results: of programs.
         about: kind of grouping -> its group; "motion" may be [(first time s, group), ...].
         same_world: positions and headings of the truth are those of the cameras' world.
+        same_clock: times are those of the films; else the truth begins with the films, and what is left of
+            a lag is found by cross-correlation and taken out.
         notes: for the report.
     """
 
     data: str
     name: str
-    reference: Result
+    reference: Result | None = None
     truth: Callable[[], Motion] | None = None
     trial: Callable[[], Trial] | None = None
     results: tuple[Result, ...] = ()
     about: dict = field(default_factory=dict)
     same_world: bool = True
+    same_clock: bool = True
     notes: tuple[str, ...] = ()
 
     def groups(self, time: np.ndarray, views: Sequence[View] = ()) -> dict[str, np.ndarray]:

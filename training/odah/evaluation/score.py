@@ -15,7 +15,8 @@ from odah.evaluation.matched import matched_pair
 from odah.evaluation.predict import Prediction, predict_trial
 from odah.evaluation.summary import Scored
 from pose2sim_biokin import perception
-from pose2sim_biokin.compare.alignment import common_time
+from pose2sim_biokin.compare.alignment import common_time, estimate_lag
+from pose2sim_biokin.compare.matching import match
 from pose2sim_biokin.compare.result import BackendResult, read_result
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.hookspecs import PersonSegmenter
@@ -108,12 +109,29 @@ def score_result(case: Case, result: Result) -> Scored:
 
 def _score_pair(case: Case, found: BackendResult, method: str, views: tuple[View, ...] = ()) -> Scored:
     reference = read_result(case.reference.osim, case.reference.mot, "reference")
+    notes = list(case.notes)
+    if not case.same_clock:
+        if views:  # times of the films, which the truth begins with
+            reference = reference.shifted(-reference.time[0])
+        lag = _lag(found, reference)
+        if lag is not None:
+            found = found.shifted(-lag)
+        notes.append("lags of up to half a second, found by cross-correlation, are taken out clip by clip")
     time, flags = common_time([reference, found])
-    rates = ("rates differ: compared at the lower one",) if any(f.startswith("Rates") for f in flags) else ()
+    if any(flag.startswith("Rates") for flag in flags):
+        notes.append("rates differ: compared at the lower one")
     pair = matched_pair(found.at(time), reference.at(time), case.same_world)
     errors = frame_errors(pair.found, pair.wanted, _rate(time))
-    notes = (*case.notes, *rates, *pair.notes)
-    return Scored(case.data, case.name, method, errors, case.groups(time, views), pair.constrained, notes)
+    groups = case.groups(time, views)
+    return Scored(case.data, case.name, method, errors, groups, pair.constrained, (*notes, *pair.notes))
+
+
+def _lag(found: BackendResult, reference: BackendResult) -> float | None:
+    """How much later a result is than the reference, s; None where that cannot be told."""
+    time, _ = common_time([reference, found])
+    coordinates, _ = match([reference.at(time), found.at(time)])
+    values = [{c.name: c.values[r.label] for c in coordinates if c.unit == "deg"} for r in (found, reference)]
+    return estimate_lag(values[0], values[1], _rate(time))
 
 
 def _as_result(motion: Motion, label: str, folder: Path) -> BackendResult:

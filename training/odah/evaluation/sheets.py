@@ -68,6 +68,7 @@ def outcome_sheet(outcome: Outcome) -> np.ndarray:
     """The worst frame of each quarter of a clip, both views: the network's skeleton, then the truth's."""
     errors = outcome.scored.errors
     column = MAIN if np.isfinite(errors[MAIN]).any() else FALLBACK
+    unit = "deg" if column == MAIN else "mm"
     parts = np.array_split(np.arange(outcome.scored.frames), _FRAMES)
     rows = sorted({_worst(part, errors[column]) for part in parts if len(part)})
     prediction = outcome.prediction
@@ -84,7 +85,10 @@ def outcome_sheet(outcome: Outcome) -> np.ndarray:
         for k, view in enumerate(prediction.views):
             drawn = annotated(filmed, k, rows, skeleton, close=True)
             tiles += [
-                captioned(tile, f"{name} {view.name} {prediction.frames[row]}: {errors[column][row]:.0f}")
+                captioned(
+                    tile,
+                    f"{name}, {view.name}, frame {prediction.frames[row]}: {errors[column][row]:.0f} {unit}",
+                )
                 for tile, row in zip(drawn, rows, strict=True)
             ]
     return grid(tiles, len(rows))

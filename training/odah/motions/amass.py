@@ -147,26 +147,37 @@ def amass_markers(motion: AmassMotion, body) -> tuple[MarkerTable, MarkerTable]:
 
 
 def solve_amass(path: Path, skeleton: Skeleton, model_folder: Path | None) -> MarkerFit:
-    """Joint angles of an AMASS file.
-
-    Args:
-        model_folder: the user's SMPL-X models, see `odah.bodies.smplx_model.find_smplx`.
+    """Joint angles of an AMASS file; see `solve_motion`.
 
     Raises:
         BiokinError: the file or the model cannot be used, or OpenSim's tools fail.
     """
+    return solve_motion(read_amass_file(path), skeleton, model_folder, str(path))
+
+
+def solve_motion(
+    motion: AmassMotion, skeleton: Skeleton, model_folder: Path | None, source: str
+) -> MarkerFit:
+    """Joint angles of a motion.
+
+    Args:
+        model_folder: the user's SMPL-X models, see `odah.bodies.smplx_model.find_smplx`.
+        source: what the motion is called in messages.
+
+    Raises:
+        BiokinError: the model cannot be used, or OpenSim's tools fail.
+    """
     from odah.bodies.registration import load_registration
 
-    motion = read_amass_file(path)
     if model_folder is None:
         raise BiokinError(
-            f"{path}: an AMASS file needs SMPL-X models to become a mesh; give the folder with "
+            f"{source}: an AMASS file needs SMPL-X models to become a mesh; give the folder with "
             f"SMPLX_{motion.gender.upper()}.npz as model folder."
         )
     body = _body(Path(model_folder), motion.gender)
     trial, standing = amass_markers(motion, body)
     placed = load_registration(body).marker_skeleton(skeleton)
-    return scale_and_solve(trial, placed, standing, place_markers=False, source=str(path))
+    return scale_and_solve(trial, placed, standing, place_markers=False, source=source)
 
 
 def read_amass(
