@@ -17,6 +17,8 @@ from pose2sim_biokin.skeleton.model import Skeleton
 from pose2sim_biokin.skeleton.rotations import ground_to_world
 from pose2sim_biokin.skeleton.surface import BodySurface, load_surface
 
+# Details of bones smaller than this are not drawn: two pixels of an overlay, and half of the faces.
+_DETAIL_M = 0.006
 SOLES = ("heel_r", "toe_r", "heel_l", "toe_l")
 
 
@@ -79,7 +81,7 @@ def posed_bones(motion: Motion, skeleton: Skeleton) -> PosedMesh:
             path = folder / POSE2SIM_MESHES.get(file, file)
             if not path.is_file():
                 continue
-            own, triangles = read_vtp(path)
+            own, triangles = merge_near(*read_vtp(path), _DETAIL_M)
             points.append(own * np.asarray(scale))
             faces.append(triangles + count)
             bodies.append(np.full(len(own), body))
@@ -103,6 +105,28 @@ def posed_bones(motion: Motion, skeleton: Skeleton) -> PosedMesh:
         torch.from_numpy(np.concatenate([blend.reshape(count, -1), weights], axis=1).T.copy()),
     )
     return _posed(rigid, motion, skeleton)
+
+
+def merge_near(points: np.ndarray, faces: np.ndarray, size: float) -> tuple[np.ndarray, np.ndarray]:
+    """A coarser mesh: points (V, 3) in one cell of a cubic grid become their mean.
+
+    Args:
+        faces: (F, 3) int.
+        size: of the cells, m.
+
+    Returns:
+        Points (V', 3), and the faces (F', 3) whose corners lie in three cells, each once.
+    """
+    _, cell, count = np.unique(
+        np.floor(points / size).astype(np.int64), axis=0, return_inverse=True, return_counts=True
+    )
+    cell = cell.reshape(-1)
+    merged = np.zeros((len(count), 3))
+    np.add.at(merged, cell, points)
+    merged /= count[:, None]
+    faces = cell[faces]
+    kept = (faces != np.roll(faces, 1, axis=1)).all(axis=1)
+    return merged, np.unique(faces[kept], axis=0)
 
 
 def _posed(surface: BodySurface, motion: Motion, skeleton: Skeleton) -> PosedMesh:

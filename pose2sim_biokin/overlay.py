@@ -1,4 +1,4 @@
-"""Overlay videos: the skeleton, as it was found, drawn on what the cameras saw.
+"""Overlay videos: the person, as found, drawn on what the cameras saw: skeleton, body surface or bones.
 
 Right is orange, left is blue, whatever way the person faces; the trunk is white and the mask's outline green.
 Heels, toes and nose are drawn, so that a person turned back to front is seen at once.
@@ -15,11 +15,13 @@ import numpy as np
 import torch
 
 from pose2sim_biokin.io.video import VideoWriter
+from pose2sim_biokin.meshes import PosedMesh
 from pose2sim_biokin.motion import Motion
 from pose2sim_biokin.skeleton.kinematics import ForwardKinematics
 from pose2sim_biokin.skeleton.model import Skeleton
 from pose2sim_biokin.skeleton.rotations import ground_to_world
 from pose2sim_biokin.vision.camera import Camera
+from pose2sim_biokin.vision.silhouettes import project_in_field
 
 # Large enough to judge a pose by, and half of 1920: an exact, and fast, reduction.
 LONG_SIDE = 960
@@ -27,6 +29,9 @@ LONG_SIDE = 960
 COLOURS = {"r": (0, 140, 255), "l": (255, 150, 30), "": (255, 255, 255)}
 OUTLINE = (80, 220, 80)
 _ALERT = (60, 60, 255)
+BONE = (200, 228, 240)
+# Share of a mesh's colour in the picture: the person shows through a surface, hardly through bones.
+OPACITY = {"surface": 0.5, "bones": 0.9}
 
 # Points that are neither joints nor markers: body, place in the body's frame (m, unscaled).
 _EXTRA_POINTS = {"head": ("torso", (0.01, 0.56, 0.0)), "nose": ("torso", (0.11, 0.53, 0.0))}
@@ -92,6 +97,8 @@ def write_overlay(
     mask: Callable[[int], np.ndarray | None] | None = None,
     caption: Callable[[int], str] | None = None,
     first_frame: int = 0,
+    mesh: PosedMesh | None = None,
+    kind: str = "skeleton",
 ) -> str:
     """Write the overlay video of one view, frame by frame.
 
@@ -104,6 +111,8 @@ def write_overlay(
         mask: row -> (H, W) mask of the person, or None where there is none.
         caption: row -> a few words for the frame, "" for none; shown in red.
         first_frame: number of the figure's first row, for the legend.
+        mesh: of the same motion: the body surface, or the bones.
+        kind: what is drawn: "skeleton" (the figure), "surface" (mesh and figure) or "bones" (mesh).
 
     Returns:
         The codec that was used.
@@ -114,6 +123,8 @@ def write_overlay(
     factor = min(1.0, LONG_SIDE / max(camera.size))
     size = (round(camera.width * factor), round(camera.height * factor))
     pixels = factor * (camera.project(figure.points) + 0.5) - 0.5  # pixel centres at whole numbers
+    small = camera.scaled(factor)
+    colours = mesh_colours(mesh, kind) if mesh is not None else None
     with VideoWriter(Path(path), fps, size) as writer:
         for row, image in frames:
             if factor < 1:
@@ -123,7 +134,10 @@ def write_overlay(
             outline = mask(row) if mask is not None else None
             if outline is not None:
                 draw_outline(image, outline)
-            draw_figure(image, pixels[row], figure.links)
+            if mesh is not None:
+                draw_mesh(image, small, mesh.vertices(row), mesh.surface.faces, colours, OPACITY[kind])
+            if kind != "bones":
+                draw_figure(image, pixels[row], figure.links)
             draw_legend(
                 image, f"{camera.name}  {first_frame + row}", caption(row) if caption is not None else ""
             )
@@ -153,6 +167,54 @@ def draw_figure(image: np.ndarray, pixels: np.ndarray, links: tuple[tuple[int, i
         cv2.line(image, tuple(fixed[a]), tuple(fixed[b]), COLOURS[side], width, cv2.LINE_AA, 4)
     for i in {i for a, b, _ in drawn for i in (a, b)}:
         cv2.circle(image, tuple(fixed[i]), 16 * width, (30, 30, 30), -1, cv2.LINE_AA, 4)
+
+
+def mesh_colours(mesh: PosedMesh, kind: str) -> np.ndarray:
+    """(F, 3) BGR of each face: its side's colour, and for bones that of bone, tinted by the side."""
+    colours = np.array([COLOURS[side] for side in mesh.sides], dtype=np.float64)
+    return 0.35 * colours + 0.65 * np.array(BONE) if kind == "bones" else colours
+
+
+def draw_mesh(
+    image: np.ndarray,
+    camera: Camera,
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    colours: np.ndarray,
+    opacity: float = 1.0,
+) -> None:
+    """Draw a mesh onto a camera's image (H, W, 3), in place: flat faces, far ones first, lit by the camera.
+
+    Args:
+        vertices: (V, 3) world, m; faces with one that is NaN or out of view are left out.
+        faces: (F, 3) int, counter-clockwise seen from outside; those turned away are not drawn.
+        colours: (F, 3) BGR.
+        opacity: 0..1.
+    """
+    pixels = project_in_field(camera, vertices)
+    local = camera.world_to_camera(vertices)
+    corners = local[faces]
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    middle = corners.mean(axis=1)
+    towards = -(normal * middle).sum(axis=1)
+    towards /= np.maximum(np.linalg.norm(normal, axis=1) * np.linalg.norm(middle, axis=1), 1e-12)
+    shown = np.flatnonzero(np.isfinite(pixels[faces]).all(axis=(1, 2)) & (towards > 0))
+    if len(shown) == 0:
+        return
+    shown = shown[np.argsort(-middle[shown, 2])]
+    shaded = (colours[shown] * (0.35 + 0.65 * towards[shown, None])).tolist()
+    polygons = np.round(pixels[faces[shown]] * 16).astype(np.int32)
+    box = pixels[np.unique(faces[shown])]
+    height, width = image.shape[:2]
+    x0, y0 = np.clip(np.floor(box.min(axis=0)).astype(int) - 1, 0, (width, height))
+    x1, y1 = np.clip(np.ceil(box.max(axis=0)).astype(int) + 2, 0, (width, height))
+    if x1 <= x0 or y1 <= y0:
+        return
+    canvas = image[y0:y1, x0:x1].copy()
+    polygons -= np.array([x0, y0], dtype=np.int32) * 16
+    for polygon, colour in zip(polygons, shaded, strict=True):
+        cv2.fillConvexPoly(canvas, polygon, colour, cv2.LINE_8, 4)
+    image[y0:y1, x0:x1] = cv2.addWeighted(canvas, opacity, image[y0:y1, x0:x1], 1 - opacity, 0)
 
 
 def draw_legend(image: np.ndarray, text: str, alert: str = "") -> None:

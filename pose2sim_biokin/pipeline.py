@@ -18,6 +18,7 @@ from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import OutputSet
 from pose2sim_biokin.io.filters import ik_filter_type
 from pose2sim_biokin.io.project import Trial, View, read_trial
+from pose2sim_biokin.meshes import posed_bones, posed_surface
 from pose2sim_biokin.motion import Motion
 from pose2sim_biokin.overlay import stick_figure, write_overlay
 from pose2sim_biokin.parallel import for_each
@@ -169,6 +170,9 @@ def _overlays(
 ) -> dict[str, Path]:
     figure = stick_figure(motion, skeleton)
     posed = np.isfinite(motion.coordinates).all(axis=1)
+    kind = trial.config.overlay
+    make = {"surface": posed_surface, "bones": posed_bones}.get(kind)
+    mesh = make(motion, skeleton) if make is not None else None
     filled = motion.quality.interpolated if motion.quality is not None else np.zeros(len(frames), bool)
     targets = [trial.kinematics_dir / f"{trial.stem(frames)}_{view.name}.mp4" for view in views]
     staged = [outputs.stage(target) for target in targets]
@@ -187,7 +191,10 @@ def _overlays(
             return None if packed is None else packed.unpack()
 
         write_overlay(
-            staged[k], images(), view.camera, figure, trial.fps, mask, caption, first_frame=frames.start
+            *(staged[k], images(), view.camera, figure, trial.fps, mask, caption),
+            first_frame=frames.start,
+            mesh=mesh,
+            kind=kind,
         )
 
     for_each(draw, views, progress, "Drawing the overlays", len(views) * len(frames))

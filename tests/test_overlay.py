@@ -6,11 +6,23 @@ import cv2
 import numpy as np
 import pytest
 
+from pose2sim_biokin.errors import BiokinError
+from pose2sim_biokin.meshes import merge_near, posed_bones, posed_surface
 from pose2sim_biokin.motion import Motion
-from pose2sim_biokin.overlay import COLOURS, OUTLINE, draw_figure, draw_outline, stick_figure, write_overlay
+from pose2sim_biokin.overlay import (
+    COLOURS,
+    OUTLINE,
+    draw_figure,
+    draw_mesh,
+    draw_outline,
+    mesh_colours,
+    stick_figure,
+    write_overlay,
+)
 from pose2sim_biokin.skeleton import load_skeleton
 from pose2sim_biokin.vision.camera import Camera
 from pose2sim_biokin.vision.crops import look_rotation
+from pose2sim_biokin.vision.silhouettes import mask_iou, silhouette
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +132,87 @@ def test_outline_of_a_mask_of_another_size():
     mask[40:80, 60:100] = True
     draw_outline(image, mask)
     assert image[20:40, 30:50].any() and not image[24:36, 34:46].any() and not image[:16].any()
+
+
+@pytest.mark.parametrize(("make", "kind"), [(posed_surface, "surface"), (posed_bones, "bones")])
+def test_meshes_are_drawn_where_the_person_is_right_in_orange_and_left_in_blue(skeleton, motion, make, kind):
+    camera = _camera().scaled(0.5)
+    mesh = make(motion, skeleton)
+    image = np.zeros((540, 960, 3), np.uint8)
+    draw_mesh(image, camera, mesh.vertices(0), mesh.surface.faces, mesh_colours(mesh, kind))
+    drawn = image.any(axis=2)
+    skin = posed_surface(motion, skeleton)
+    outline = silhouette(camera, skin.vertices(0), skin.surface.faces)
+    if kind == "surface":
+        assert mask_iou(drawn, outline) > 0.93  # OpenCV colours the pixels on edges too
+    else:
+        assert (drawn & outline).sum() > 0.93 * drawn.sum() and drawn.sum() > 0.2 * outline.sum()
+    figure = stick_figure(motion, skeleton)
+    points = dict(zip(figure.names, figure.points[0], strict=True))
+    for side, orange in (("r", True), ("l", False)):
+        shank = 0.5 * (points[f"tibia_{side}"] + points[f"talus_{side}"])
+        x, y = np.round(camera.project(shank)).astype(int)
+        patch = image[y - 3 : y + 4, x - 12 : x + 13].reshape(-1, 3)
+        blue, _, red = patch[patch.any(axis=1)].mean(axis=0)
+        assert (red > 1.1 * blue) if orange else (blue > 1.1 * red)
+    before = image.copy()
+    draw_mesh(image, camera, mesh.vertices(1), mesh.surface.faces, mesh_colours(mesh, kind))
+    assert (image == before).all()  # no pose
+
+
+def test_near_faces_hide_far_ones_and_the_picture_shows_through():
+    camera = _camera(distortion=(0.0,)).scaled(0.5)
+    square = np.array([[-1.0, 0, -1], [1, 0, -1], [1, 0, 1], [-1, 0, 1]])
+    near, far = square * 0.5 + [1, 3, 1], square * 0.5 + [1, 2, 1]
+    vertices = np.concatenate([near, far])
+    camera_side = np.array([[0, 2, 1], [0, 3, 2]])  # seen from +Y
+    faces = np.concatenate([camera_side, camera_side + 4])
+    colours = np.array([[0, 0, 200.0]] * 2 + [[200.0, 0, 0]] * 2)
+    image = np.full((540, 960, 3), 100, np.uint8)
+    draw_mesh(image, camera, vertices, faces, colours, 0.5)
+    blue, green, red = image[270, 480]
+    assert red > 140 > blue and 45 <= green <= 55
+    assert (image[270, 100] == 100).all()
+    untouched = np.full((540, 960, 3), 100, np.uint8)
+    draw_mesh(untouched, camera, vertices, faces[:, ::-1], colours)
+    assert (untouched == 100).all()  # all faces are turned away
+
+
+def test_a_video_with_the_surface(tmp_path, skeleton, motion):
+    camera = _camera()
+    frames = [(0, np.full((1080, 1920, 3), 90, np.uint8))]
+    write_overlay(
+        *(tmp_path / "a.mp4", frames, camera, stick_figure(motion, skeleton), 30.0),
+        mesh=posed_surface(motion, skeleton),
+        kind="surface",
+    )
+    image = cv2.VideoCapture(str(tmp_path / "a.mp4")).read()[1]
+    skin = posed_surface(motion, skeleton)
+    outline = silhouette(camera.scaled(0.5), skin.vertices(0), skin.surface.faces)
+    changed = np.abs(image.astype(int) - 90).max(axis=2) > 15
+    changed[:100, :200] = False  # the legend
+    assert mask_iou(changed, outline) > 0.8
+
+
+def test_merging_keeps_the_shape():
+    grid = np.stack(np.meshgrid(np.arange(11), np.arange(11), indexing="ij"), -1).reshape(-1, 2) * 0.1
+    points = np.concatenate([grid, np.zeros((121, 1))], axis=1)
+    quads = [
+        (i * 11 + j, i * 11 + 11 + j, i * 11 + 12 + j, i * 11 + 1 + j) for i in range(10) for j in range(10)
+    ]
+    faces = np.array([t for a, b, c, d in quads for t in ((a, b, c), (a, c, d))])
+    merged, kept = merge_near(points + 0.001, faces, 0.2)
+    assert len(merged) == 36 and len(kept) == 50
+    a, b, c = (merged[kept[:, k]] for k in range(3))
+    assert np.cross(b - a, c - a)[:, 2].min() > 0  # no face has turned over
+
+
+def test_a_model_whose_bones_are_not_there(motion, skeleton, monkeypatch, tmp_path):
+    from pose2sim_biokin import meshes
+
+    monkeypatch.setattr(meshes, "pose2sim_geometry_dir", lambda: tmp_path)
+    with pytest.raises(BiokinError, match="none of the geometry files"):
+        posed_bones(motion, skeleton)
+    monkeypatch.setattr(meshes, "pose2sim_geometry_dir", lambda: None)
+    with pytest.raises(BiokinError, match="OpenSim_Setup/Geometry"):
+        posed_bones(motion, skeleton)
