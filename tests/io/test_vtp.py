@@ -49,10 +49,10 @@ def _area(corners):
 
 
 def _stl(name):
-    """Corners (F, 3, 3) of a binary STL file: 84 bytes, then 12 floats and 2 bytes a triangle."""
-    data = (pose2sim_geometry_dir() / f"{name}.stl").read_bytes()
-    record = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
-    return np.frombuffer(data, record, offset=84)["corners"].astype(float)
+    """Corners (F, 3, 3) of an STL file in text: three lines "vertex x y z" a triangle."""
+    text = (pose2sim_geometry_dir() / f"{name}.stl").read_text(encoding="ascii")
+    rows = [line.split()[1:] for line in text.splitlines() if line.split()[:1] == ["vertex"]]
+    return np.array(rows, dtype=float).reshape(-1, 3, 3)
 
 
 def test_what_cannot_be_used_is_said(tmp_path):
