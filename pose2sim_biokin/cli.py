@@ -1,4 +1,4 @@
-"""The command line: ``biokin demo | run | backends | doctor``.
+"""The command line: ``biokin demo | run | compare | report | plot | backends | doctor``.
 
 Exit codes: 0 done, 1 input that cannot be used or a problem that doctor found, 2 wrong command line,
 130 Ctrl-C.
@@ -17,6 +17,7 @@ from rich.table import Table
 
 import pose2sim_biokin
 from pose2sim_biokin.errors import BiokinError
+from pose2sim_biokin.tables import comparison_tables, session_table
 from pose2sim_biokin.terminal import bars, errors_told, logging_to
 from pose2sim_biokin.trials import read_configs, trial_folder
 
@@ -28,6 +29,7 @@ app = typer.Typer(
     help="OpenSim joint angles and segment scales from two calibrated videos.",
 )
 
+Project = Annotated[Path, typer.Argument(help="Folder of a trial or of a batch, or a Config.toml.")]
 Views = Annotated[str | None, typer.Option(help="Two cameras, like cam01,cam04, or auto.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, ... or mps.")]
 Weights = Annotated[str | None, typer.Option(help='"default", or the path of a checkpoint.')]
@@ -70,9 +72,7 @@ def demo(
 
 @app.command()
 def run(
-    project: Annotated[
-        Path, typer.Argument(help="Folder of a trial or of a batch, or a Config.toml.")
-    ] = Path("."),
+    project: Project = Path("."),
     views: Views = None,
     device: Device = None,
     weights: Weights = None,
@@ -86,6 +86,105 @@ def run(
     """
     with errors_told():
         _run(project, _overrides(views, device, weights, segmentation), quiet)
+
+
+@app.command()
+def compare(
+    project: Project = Path("."),
+    backends: Annotated[
+        str | None,
+        typer.Option(help="Backends, like opensim,biokin (the default); opensim is Pose2Sim's own."),
+    ] = None,
+    pair: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A result of any origin, LABEL=model.osim,motion.mot; several times. The reference."
+        ),
+    ] = None,
+    views: Annotated[
+        list[str] | None, typer.Option(help="biokin from two cameras, like cam01,cam04; several times.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Label that the others are measured against; the first when absent.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Folder in TRIAL/compare; made of the labels.")] = None,
+    align: Annotated[bool, typer.Option("--align", help="Take the estimated lag in time out.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write over a comparison of that name.")] = False,
+    rerun: Annotated[bool, typer.Option("--rerun", help="Run biokin even if it has a result.")] = False,
+    report: Annotated[bool, typer.Option(help="Make the page as well.")] = True,
+    device: Device = None,
+    weights: Weights = None,
+    segmentation: Segmentation = None,
+    quiet: Quiet = False,
+) -> None:
+    """Compare the results of backends, camera pairs or files, side by side.
+
+    Results that are there are taken, others are made. What cannot be made is said, and the rest compared.
+    """
+    from pose2sim_biokin.compare.session import compare_project
+
+    names = None if backends is None else [b.strip() for b in backends.split(",") if b.strip()]
+    cameras = [pair["views"] for pair in (_overrides(v, None, None, None) for v in views or [])]
+    if "auto" in cameras:
+        raise typer.BadParameter("auto: expected two cameras, like cam01,cam04", param_hint="--views")
+    with errors_told():
+        with _logging_of(project, quiet) as console:
+            outcomes = compare_project(
+                project,
+                names,
+                dict(_pair(text) for text in pair or []),
+                views=cameras,
+                reference=reference,
+                name=name,
+                align=align,
+                force=force,
+                rerun=rerun,
+                report=report,
+                overrides=_overrides(None, device, weights, segmentation),
+                progress=lambda: bars(console, quiet),
+            )
+        if not quiet:
+            for outcome in outcomes:
+                if outcome.comparison is not None:
+                    _print(comparison_tables(outcome.comparison), outcome.paths)
+            if len(outcomes) > 1:
+                _print([session_table(outcomes)], {})
+        _fail_if_any(outcomes)
+
+
+@app.command()
+def report(
+    project: Project = Path("."),
+    backend: Annotated[str, typer.Option(help="Whose result.")] = "biokin",
+    quiet: Quiet = False,
+) -> None:
+    """Make the page of a result that is there: one HTML file, to open in a browser."""
+    from pose2sim_biokin.compare.pages import report_project
+
+    with errors_told():
+        with _logging_of(project, quiet):
+            outcomes = report_project(project, backend)
+        _print_paths(outcomes, quiet)
+        _fail_if_any(outcomes)
+
+
+@app.command()
+def plot(
+    source: Annotated[
+        Path, typer.Argument(help="A trial, a batch, or a comparison.json or its folder.")
+    ] = Path("."),
+    output: Annotated[Path | None, typer.Option(help="Folder for the figures.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over figures that are there.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw joint angles over time as PNG figures for a paper, all results overlaid."""
+    from pose2sim_biokin.compare.pages import plot_project
+
+    with errors_told():
+        with logging_to(None, quiet):
+            outcomes = plot_project(source, output, force)
+        _print_paths(outcomes, quiet)
+        _fail_if_any(outcomes)
 
 
 @app.command()
@@ -139,6 +238,43 @@ def _overrides(
     if weights is not None and weights != "default":
         given["weights"] = str(Path(weights).resolve())  # relative to where the command was typed
     return {key: value for key, value in given.items() if value is not None}
+
+
+def _pair(text: str) -> tuple[str, tuple[str, str]]:
+    """``LABEL=model.osim,motion.mot`` as label and paths."""
+    label, equals, files = text.partition("=")
+    paths = [path.strip() for path in files.split(",")]
+    if not equals or not label.strip() or len(paths) != 2 or not all(paths):
+        raise typer.BadParameter(f"{text!r}: expected LABEL=model.osim,motion.mot", param_hint="--pair")
+    return label.strip(), (paths[0], paths[1])
+
+
+def _logging_of(project: Path, quiet: bool):
+    """Log lines of a project, on the terminal and in its logs.txt, as `run` writes them."""
+    root = project if project.is_dir() else project.parent
+    return logging_to(root / "logs.txt" if project.exists() else None, quiet)
+
+
+def _print(tables: list[Table], paths: dict[str, Path]) -> None:
+    console = Console()
+    for table in tables:
+        console.print(table)
+        console.print()
+    for kind, path in paths.items():
+        console.print(f"{kind}: {escape(str(path))}", soft_wrap=True, highlight=False)
+    console.print()
+
+
+def _print_paths(outcomes, quiet: bool) -> None:
+    if not quiet:
+        for path in (path for outcome in outcomes for path in outcome.paths.values()):
+            typer.echo(path)
+
+
+def _fail_if_any(outcomes) -> None:
+    failed = [outcome.trial for outcome in outcomes if outcome.error is not None]
+    if failed:
+        raise BiokinError(f"{len(failed)} of {len(outcomes)} trials failed: {', '.join(failed)}.")
 
 
 def _run(project: Path, overrides: dict[str, object], quiet: bool) -> None:

@@ -98,32 +98,46 @@ def compare_project(
             f'"{name}" cannot be the name of a comparison: expected letters, digits and . , _ -, and not '
             f'"{RUNS}".'
         )
+
+    def job(config_dict: dict[str, Any], folder: Path) -> TrialOutcome:
+        config_dict.setdefault("biokin", {}).update(overrides or {})
+        with progress() if progress is not None else nullcontext(no_progress) as bars:
+            found, notes = _collect(config_dict, backends, results, views, rerun, bars, folder, name, force)
+        comparison = compare_results(
+            _reference_first(found, reference),
+            name=name or default_name([r.label for r in found]),
+            trial=folder.name,
+            align=align,
+            notes=notes,
+            provenance={"project_dir": str(folder), "biokin_config": config_dict["biokin"]},
+        )
+        return _write(comparison, folder, force, report, config_dict)
+
+    outcomes = each_trial(project, job)
+    if len(outcomes) > 1 and report:
+        _session_page(outcomes, project if project.is_dir() else project.parent)
+    return outcomes
+
+
+def each_trial(
+    project: Path, job: Callable[[dict[str, Any], Path], TrialOutcome]
+) -> tuple[TrialOutcome, ...]:
+    """The job, given config and folder, for every trial; of several, one that fails does not stop the others.
+
+    Raises:
+        BiokinError: the project cannot be read, or it has one trial and that one failed.
+    """
     config_dicts = read_configs(project)
     outcomes = []
     for config_dict in config_dicts:
-        config_dict.setdefault("biokin", {}).update(overrides or {})
         folder = trial_folder(config_dict)
         try:
-            with progress() if progress is not None else nullcontext(no_progress) as bars:
-                found, notes = _collect(
-                    config_dict, backends, results, views, rerun, bars, folder, name, force
-                )
-            comparison = compare_results(
-                _reference_first(found, reference),
-                name=name or default_name([r.label for r in found]),
-                trial=folder.name,
-                align=align,
-                notes=notes,
-                provenance={"project_dir": str(folder), "biokin_config": config_dict.get("biokin", {})},
-            )
-            outcomes.append(_write(comparison, folder, force, report))
+            outcomes.append(job(config_dict, folder))
         except BiokinError as error:
             if len(config_dicts) == 1:
                 raise
             logging.error(f"{folder.name}: {error}")
             outcomes.append(TrialOutcome(folder.name, folder, error=str(error)))
-    if len(config_dicts) > 1 and report:
-        _session_page(outcomes, project if project.is_dir() else project.parent)
     return tuple(outcomes)
 
 
@@ -200,14 +214,16 @@ def _check_free(folder: Path, force: bool) -> None:
         )
 
 
-def _write(comparison: Comparison, folder: Path, force: bool, report: bool) -> TrialOutcome:
+def _write(
+    comparison: Comparison, folder: Path, force: bool, report: bool, config_dict: dict[str, Any]
+) -> TrialOutcome:
     target = folder / "compare" / comparison.name
     _check_free(target, force)
     paths = comparison.write(target)
     if report:
         from pose2sim_biokin.report import write_comparison_report
 
-        paths["report"] = write_comparison_report(comparison, target / "report.html")
+        paths["report"] = write_comparison_report(comparison, target / "report.html", config=config_dict)
     logging.info(f"{folder.name}: the comparison is in {target}.")
     return TrialOutcome(folder.name, folder, comparison, paths)
 
