@@ -22,6 +22,7 @@ from pose2sim_biokin.motion import FrameQuality, Motion
 from pose2sim_biokin.network.biokin import FrameBatch, normalize_images
 from pose2sim_biokin.network.checkpoint import load_checkpoint, parameters
 from pose2sim_biokin.network.heads import Pose
+from pose2sim_biokin.network.mirror import mean_pose, mirror_keypoints, mirror_pose
 from pose2sim_biokin.network.sequence import (
     refine_sequence,
     resample_linear,
@@ -34,6 +35,7 @@ from pose2sim_biokin.skeleton.angles import (
     rotations_to_free_angles_continuous,
 )
 from pose2sim_biokin.skeleton.kinematics import ForwardKinematics
+from pose2sim_biokin.skeleton.mirror import mirror_cameras
 from pose2sim_biokin.skeleton.rotations import ground_to_world
 from pose2sim_biokin.vision.canonical import canonical_frame, ground_from_canonical_ground, to_canonical
 from pose2sim_biokin.vision.hull import hull_center, sample_hull_points
@@ -201,28 +203,52 @@ class Predictor:
         progress(_STAGE, 0, len(rows))
         for first in range(0, len(rows), self.batch_size):
             chosen = rows[first : first + self.batch_size]
-            images, masks, K, R, t = (
-                torch.from_numpy(np.stack([np.asarray(getattr(v, name))[chosen] for v in views], 1))
+            crops = [
+                np.stack([np.asarray(getattr(v, name))[chosen] for v in views], 1)
                 for name in ("images", "masks", "K", "R", "t")
-            )
-            masks, K, R, t = masks[:, :, None] != 0, K.float(), R.float(), t.float()
-            size = self.network.preset.points.count
-            points, _, fill = sample_hull_points(masks, K, R, t, size, seed=self.seed)
-            ends = torch.quantile(points, points.new_tensor([0.05, 0.95]), dim=1)
-            canonical = canonical_frame(hull_center(points), R[:, 0])
-            R, t, points = to_canonical(canonical, R, t, points)
-            batch = FrameBatch(
-                normalize_images(images.permute(0, 1, 4, 2, 3), masks), masks.float(), K, R, t, points
-            )
-            out = self.network.encoder(FrameBatch(*(part.to(self.device) for part in batch)))
-            turn, origin = (part.to(self.device) for part in ground_from_canonical_ground(canonical))
-            local = None if out.local is None else out.local[:, : 2 * self.network.layout.bodies]
-            results.append(
-                _Frames(turn_pose(out.pose, turn, origin), local, turn, origin, fill, ends[1] - ends[0])
-            )
+            ]
+            results.append(self._encode_batch(*crops))
             progress(_STAGE, min(first + self.batch_size, len(rows)), len(rows))
         pose = Pose(*(_join(parts) for parts in zip(*(r.pose for r in results), strict=True)))
         return _Frames(pose, *(_join(parts) for parts in list(zip(*results, strict=True))[1:]))
+
+    def _encode_batch(
+        self, images: np.ndarray, masks: np.ndarray, K: np.ndarray, R: np.ndarray, t: np.ndarray
+    ) -> _Frames:
+        """The mean of what the encoder says of frames (B, 2, ...) and of their mirror images.
+
+        Left and right are alike to a network that was trained on both: its two answers differ by chance.
+        """
+        plain = self._encode_once(images, masks, K, R, t)
+        mirrored_cameras = mirror_cameras(K, R, t, images.shape[3])
+        mirrored = self._encode_once(
+            np.ascontiguousarray(images[..., ::-1, :]),
+            np.ascontiguousarray(masks[..., ::-1]),
+            *mirrored_cameras,
+        )
+        skeleton = self.network.skeleton
+        local = plain.local
+        if local is not None:
+            local = (local + mirror_keypoints(mirrored.local, skeleton)) / 2
+        return plain._replace(pose=mean_pose([plain.pose, mirror_pose(mirrored.pose, skeleton)]), local=local)
+
+    def _encode_once(
+        self, images: np.ndarray, masks: np.ndarray, K: np.ndarray, R: np.ndarray, t: np.ndarray
+    ) -> _Frames:
+        images, masks, K, R, t = (torch.from_numpy(array) for array in (images, masks, K, R, t))
+        masks, K, R, t = masks[:, :, None] != 0, K.float(), R.float(), t.float()
+        size = self.network.preset.points.count
+        points, _, fill = sample_hull_points(masks, K, R, t, size, seed=self.seed)
+        ends = torch.quantile(points, points.new_tensor([0.05, 0.95]), dim=1)
+        canonical = canonical_frame(hull_center(points), R[:, 0])
+        R, t, points = to_canonical(canonical, R, t, points)
+        batch = FrameBatch(
+            normalize_images(images.permute(0, 1, 4, 2, 3), masks), masks.float(), K, R, t, points
+        )
+        out = self.network.encoder(FrameBatch(*(part.to(self.device) for part in batch)))
+        turn, origin = (part.to(self.device) for part in ground_from_canonical_ground(canonical))
+        local = None if out.local is None else out.local[:, : 2 * self.network.layout.bodies]
+        return _Frames(turn_pose(out.pose, turn, origin), local, turn, origin, fill, ends[1] - ends[0])
 
     def _place(self, pose: Pose, centers: Tensor) -> Pose:
         """A pelvis for networks that predict none: the body's mass centre goes to the hull's centre."""

@@ -1,0 +1,46 @@
+"""Poses seen in a mirror, and the mean of a pose and what its mirror image says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pose2sim_biokin.network.heads import Pose
+from pose2sim_biokin.skeleton.angles import CONSTRAINED
+from pose2sim_biokin.skeleton.mirror import mirror_indices, mirror_signs
+from pose2sim_biokin.skeleton.model import Skeleton
+from pose2sim_biokin.skeleton.rotations import matrix_to_sixd, sixd_to_matrix
+
+_FLIP = (1.0, 1.0, -1.0)  # ground Z
+
+
+def mirror_pose(pose: Pose, skeleton: Skeleton) -> Pose:
+    """A pose (...,) in a frame whose Z axis the mirror reverses (the world's ground), sides exchanged."""
+    flip = pose.scales.new_tensor(_FLIP)
+    rotations = (pose.rotations * flip[:, None] * flip)[..., [0, 2, 1], :, :]
+    signs = torch.as_tensor(mirror_signs(CONSTRAINED)).to(pose.constrained)
+    return Pose(
+        rotations,
+        pose.constrained[..., mirror_indices(CONSTRAINED)] * signs,
+        pose.scales[..., mirror_indices(skeleton.body_names), :],
+        None if pose.pelvis is None else pose.pelvis * flip,
+    )
+
+
+def mirror_keypoints(local: Tensor, skeleton: Skeleton) -> Tensor:
+    """Joint and mass centres of all bodies (..., 2 nb, 3) in the pelvis's frame, seen in a mirror."""
+    bodies = mirror_indices(skeleton.body_names)
+    return local[..., np.concatenate([bodies, bodies + len(bodies)]), :] * local.new_tensor(_FLIP)
+
+
+def mean_pose(poses: Sequence[Pose]) -> Pose:
+    """The mean of poses (...,) in one frame; of rotations the mean of their 6D vectors, made orthonormal."""
+
+    def mean(values: Sequence[Tensor | None]) -> Tensor | None:
+        return None if values[0] is None else torch.stack(list(values)).mean(0)
+
+    turns = sixd_to_matrix(mean([matrix_to_sixd(pose.rotations) for pose in poses]))
+    return Pose(turns, *(mean(values) for values in list(zip(*poses, strict=True))[1:]))
