@@ -6,7 +6,8 @@ import torch
 from figures import KINEMATICS, SKELETON, random_coordinates, write_shard
 
 from odah.augment import Augmentation, mirror_cameras, mirror_coordinates, mirror_indices
-from odah.dataset import FrameMaker, ShardSet, epoch_batches, find_shards, ordered_batches
+from odah.dataset import FrameMaker, ShardSet, find_shards, ordered_batches
+from odah.mixture import Mixture, epoch_batches
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.heads import AngleLayout
 from pose2sim_biokin.network.points import project
@@ -129,15 +130,70 @@ def test_everything_at_once_is_finite_and_repeats(shards):
 
 def test_an_epoch_can_be_entered_anywhere(shards):
     maker = FrameMaker(LAYOUT, 16, Augmentation(SKELETON))
-    whole = [b.images for b, _ in epoch_batches(shards, maker, 4, seed=3, epoch=2)]
-    rest = [b.images for b, _ in epoch_batches(shards, maker, 4, seed=3, epoch=2, start=3)]
-    assert len(whole) == 5 and len(rest) == 2
+    mixture = Mixture([shards], 4, seed=3)
+    whole = [b.images for b, _ in epoch_batches(mixture, maker, epoch=2)]
+    rest = [b.images for b, _ in epoch_batches(mixture, maker, epoch=2, start=3)]
+    assert len(whole) == len(mixture) == 5 and len(rest) == 2
     assert all(torch.equal(a, b) for a, b in zip(whole[3:], rest, strict=True))
+    threads = [b.images for b, _ in epoch_batches(mixture, maker, epoch=2, ahead=2)]
+    assert all(torch.equal(a, b) for a, b in zip(whole, threads, strict=True))
     plain = FrameMaker(LAYOUT, 16)
-    parts = [[t.coordinates for _, t in epoch_batches(shards, plain, 4, 3, 2, 0, (i, 2))] for i in (0, 1)]
-    both = [t.coordinates for _, t in epoch_batches(shards, plain, 4, 3, 2)]
+    shares = [Mixture([shards], 4, 3, share=(i, 2)) for i in (0, 1)]
+    parts = [[t.coordinates for _, t in epoch_batches(share, plain, epoch=2)] for share in shares]
+    both = [t.coordinates for _, t in epoch_batches(mixture, plain, epoch=2)]
     for a, b, c in zip(*parts, both, strict=True):
         torch.testing.assert_close(torch.stack([a, b], 1).flatten(0, 1), c)
+    # every pair once
+    seen = torch.cat(both).numpy()
+    assert len(np.unique(seen, axis=0)) == 20
+
+
+class Counting:
+    """A stream whose pairs say where in it they are."""
+
+    def __init__(self, like):
+        self.like, self.asked = like, []
+
+    def rows(self, positions):
+        self.asked += positions.tolist()
+        raw = self.like.rows(np.zeros(len(positions), int))
+        return raw._replace(coordinates=np.repeat(1000.0 + positions[:, None], 39, 1).astype(np.float32))
+
+
+def test_shares_of_caches_and_of_rendered_pairs(shards):
+    pools = [ShardSet([path]) for path in shards.paths]  # 12 and 8 pairs
+    stream = Counting(shards)
+    mixture = Mixture(pools, 5, 7, [3.0, 1.0], stream, 0.5)
+    assert len(mixture) == 8  # 20 cached pairs, and as many rendered ones
+    drawn = np.zeros(3)
+    places = {row.tobytes(): 0 for row in pools[0].column("coordinates")}
+    for epoch in range(40):
+        for number in range(len(mixture)):
+            for row in mixture.raw(epoch, number).coordinates:
+                drawn[2 if row[0] >= 1000 else 0 if row.tobytes() in places else 1] += 1
+                if row.tobytes() in places:
+                    places[row.tobytes()] += 1
+        mixture.finish(epoch)
+    np.testing.assert_allclose(drawn / drawn.sum(), [0.375, 0.125, 0.5], atol=0.04)
+    assert stream.asked == list(range(int(drawn[2])))  # nothing of the stream is left out or seen twice
+    assert max(places.values()) - min(places.values()) <= 40  # within a pass of each epoch
+    # The state goes on in another process's place.
+    later = Mixture(pools, 5, 7, [3.0, 1.0], Counting(shards), 0.5)
+    later.starts = mixture.starts
+    np.testing.assert_array_equal(later.raw(40, 2).coordinates, mixture.raw(40, 2).coordinates)
+
+
+def test_shares_that_are_none(shards):
+    for pools, shares, live, message in (
+        ([], None, 0.0, "expected less than 1"),
+        ([shards], None, 1.0, "expected less than 1"),
+        ([shards], [1.0, 2.0], 0.0, "one a folder"),
+        ([shards], [-1.0], 0.0, "one a folder"),
+    ):
+        with pytest.raises(BiokinError, match=message):
+            Mixture(pools, 4, 0, shares, None, live)
+    with pytest.raises(BiokinError, match="fewer than a batch"):
+        Mixture([shards], 21, 0)
 
 
 def test_limited_validation_is_spread(shards):

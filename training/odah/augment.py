@@ -66,6 +66,7 @@ class Augmentation:
         light: largest relative change of gain; a third of it for single colours.
         blur: probability, each view, of less sharpness.
         noise: deviation of the pixel noise, of 255.
+        drop: probability, each view of a window, of missing frames (`odah.windows`).
         camera: deviation of the camera position error, m, and (times 50) of the principal point, pixels.
     """
 
@@ -78,6 +79,7 @@ class Augmentation:
     light: float = 0.4
     blur: float = 0.35
     noise: float = 4.0
+    drop: float = 0.15
     camera: float = 0.005
 
     def __call__(self, raw: RawBatch, rng: np.random.Generator) -> RawBatch:

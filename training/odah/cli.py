@@ -14,7 +14,8 @@ COMMANDS = {
         "look at a clip or a data set: skeleton and masks drawn on, residuals, coverage",
     ),
     "crops": ("odah.crops", "render a cache of training crops of synthetic people"),
-    "train": ("odah.train", "train the network on a cache; goes on where it stopped"),
+    "cache": ("odah.cache", "cut training crops out of a data set's clips"),
+    "train": ("odah.train", "train the network on caches and data sets; goes on where it stopped"),
     "segmenter": ("odah.segmenter.train_segmenter", "train the person segmenter that comes with the package"),
     "evaluate": ("odah.evaluate", "errors per joint angle of a checkpoint on a cache"),
 }

@@ -1,9 +1,10 @@
 """Cached pairs of views to batches of the network: random masks, light, mirroring and points every epoch.
 
-A *shard* is a folder of .npy files that `odah crops` writes (n pairs): rgb (n, 2, S, S, 3) uint8 with zero
-background, mask (n, 2, S, S) uint8, K (n, 2, 3, 3), R (n, 2, 3, 3), t (n, 2, 3) of the crop cameras in a
-Z-up world, coordinates (n, 39) in that world's OpenSim ground, scales (n, 22, 3), subject, motion, clip,
-frame (n,), and a manifest.json, written last.
+A *shard* is a folder of .npy files that `odah crops` and `odah cache` write (n pairs): rgb (n, 2, S, S, 3)
+uint8, the background zero or what the camera saw (the network never sees what is outside the mask), mask
+(n, 2, S, S) uint8, K (n, 2, 3, 3), R (n, 2, 3, 3), t (n, 2, 3) of the crop cameras in a Z-up world,
+coordinates (n, 39) in that world's OpenSim ground, scales (n, 22, 3), subject, motion, clip, frame (n,), and
+a manifest.json, written last.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def find_shards(folders: Sequence[str | Path]) -> list[Path]:
     if not found:
         raise BiokinError(
             f"No shards (folders with rgb.npy and manifest.json) under {', '.join(str(f) for f in folders)}: "
-            "run `odah crops` first."
+            "run `odah crops` first, or `odah cache` for a data set of clips."
         )
     return sorted(found)
 
@@ -92,6 +93,12 @@ class ShardSet:
             rows = {name: len(array) for name, array in arrays.items()}
             if len(set(rows.values())) != 1:
                 raise BiokinError(f"{path}: arrays of different length {rows}; generate this shard again.")
+            if self.arrays and arrays["rgb"].shape[1:] != self.arrays[0]["rgb"].shape[1:]:
+                sides = [a["rgb"].shape[2] for a in (arrays, self.arrays[0])]
+                raise BiokinError(
+                    f"{path}: crops of {sides[0]} pixels, those of {self.paths[0]} have {sides[1]}; make "
+                    "caches of one --size."
+                )
             self.arrays.append(arrays)
         self.counts = np.array([len(arrays["rgb"]) for arrays in self.arrays])
         self.starts = np.concatenate([[0], np.cumsum(self.counts)])
@@ -169,28 +176,6 @@ class FrameMaker(nn.Module):
         pose = Pose(rotations, constrained, scales, center)
         angles = self.layout.join(rotations_to_free_angles(rotations, self.layout.skeleton), constrained)
         return Targets(pose, angles, (keypoints - origin[:, None]) @ turn, coordinates, frame)
-
-
-def epoch_batches(
-    shards: ShardSet,
-    maker: FrameMaker,
-    batch_size: int,
-    seed: int,
-    epoch: int,
-    start: int = 0,
-    share: tuple[int, int] = (0, 1),
-) -> Iterator[tuple[FrameBatch, Targets]]:
-    """Shuffled batches of an epoch from batch `start` on; seed, epoch, batch and share decide what is
-    in them.
-
-    Args:
-        share: (i, n), of every batch only each n-th pair from the i-th on.
-    """
-    order = np.random.default_rng([seed, epoch]).permutation(len(shards))
-    rank, world = share
-    for number in range(start, len(order) // batch_size):
-        rng = np.random.default_rng([seed, epoch, number, rank])
-        yield maker(shards.rows(order[number * batch_size : (number + 1) * batch_size][rank::world]), rng)
 
 
 def ordered_batches(

@@ -32,7 +32,7 @@ from odah.losses import (
 )
 from odah.metrics import rotation_degrees, wrapped_degrees
 from odah.settings import TrainSettings, read_settings
-from odah.train import WeightAverage
+from odah.weight_average import WeightAverage
 from odah.windows import Windows, encode_windows, join_windows, varied, window_rows
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import OutputSet

@@ -10,6 +10,35 @@ from odah.losses import WEIGHTS, LossWeights
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.presets import Preset, get_preset
 
+PRECISIONS = ("bf16-mixed", "32-true")
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """[data]: what a network learns from. Folders, relative to the experiment file's: caches (`odah crops`,
+    `odah cache`) and data sets of clips (`odah generate`), of which a cache is made beside the run.
+
+    Attributes:
+        train, validation: of single frames.
+        windows, validation_windows: of dense frames, for the refinement and the joint training.
+        shares: of each folder of `train`; without, all pairs are used equally often.
+        render: share of pairs that are rendered on the fly.
+        render_seed, render_subjects, render_motions, render_workers: see `odah.live.LiveSettings`.
+        every: of data sets of clips, each n-th frame is used.
+    """
+
+    train: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
+    windows: tuple[str, ...] = ()
+    validation_windows: tuple[str, ...] = ()
+    shares: tuple[float, ...] = ()
+    render: float = 0.0
+    render_seed: int = 50
+    render_subjects: int = 1000
+    render_motions: str = ""
+    render_workers: int = 1
+    every: int = 3
+
 
 @dataclass(frozen=True)
 class TrainSettings:
@@ -19,64 +48,108 @@ class TrainSettings:
         preset: of the network.
         weights: of the loss terms.
         augmentation: fields of odah.augment.Augmentation that differ.
+        data: what it learns from.
         batch_size, learning_rate, betas, weight_decay, clip: of the optimiser (AdamW).
-        warmup: steps over which the learning rate rises; it falls by a cosine over the hours of the run.
+        warmup: steps over which the learning rate rises; it is held, then falls by a cosine to 2 %.
+        steps, epochs: where the run ends, if not 0; the learning rate then follows them, and a run that was
+            cut off gives the same losses as one that was not. Else the end is that of the run's hours.
         ema: decay of the averaged weights, which are the ones kept.
         precision: "bf16-mixed" (the network under autocast) or "32-true".
+        ahead: batches that as many threads make ahead; 0: none, best on a busy CPU.
         validate_s, checkpoint_s: seconds between validations and checkpoints.
+        log_steps: steps that one line of the log is the mean of.
         validation_frames: pairs of a validation.
         refine_*: the same for the refinement, on windows.
+        joint_*: for encoder and refinement together, on windows.
         seed: of everything random.
     """
 
     preset: Preset
     weights: LossWeights
     augmentation: dict = field(default_factory=dict)
+    data: DataSettings = field(default_factory=DataSettings)
     batch_size: int = 32
     learning_rate: float = 1.5e-3
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 1e-3
     clip: float = 5.0
     warmup: int = 150
+    steps: int = 0
+    epochs: int = 0
     ema: float = 0.998
     precision: str = "bf16-mixed"
+    ahead: int = 0
     validate_s: float = 300.0
     checkpoint_s: float = 60.0
+    log_steps: int = 25
     validation_frames: int = 384
     refine_batch: int = 16
     refine_learning_rate: float = 1e-3
     refine_passes: int = 2
+    joint_batch: int = 2
+    joint_learning_rate: float = 1e-4
+    joint_epochs: int = 5
     seed: int = 0
 
 
 def read_settings(path: str | Path | None, preset: str = "fast") -> TrainSettings:
-    """Settings of a TOML file with tables [preset], [loss], [augmentation] and [train] (all optional),
-    or the defaults.
+    """Settings of a TOML file with tables [preset], [loss], [augmentation], [data] and [train] (all
+    optional), or the defaults.
 
     ``base = "fast"`` or "paper" at the top names what [preset] and [loss] change.
 
     Raises:
-        BiokinError: no such file, or a key that is not known.
+        BiokinError: no such file, or a key or value that is not known.
     """
     values: dict = {}
     if path is not None:
         if not Path(path).is_file():
             raise BiokinError(f"No experiment file {path}.")
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        try:
+            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except tomllib.TOMLDecodeError as error:
+            raise BiokinError(f"{path}: not a TOML file: {error}.") from error
     name = values.pop("base", preset)
     network = get_preset(name).override(values.pop("preset", {}))
     weights = _replace(WEIGHTS[name], values.pop("loss", {}), f"{path}: [loss]")
     augmentation = values.pop("augmentation", {})
+    data = _replace(DataSettings(), values.pop("data", {}), f"{path}: [data]")
     train = values.pop("train", {})
     if values:
         raise BiokinError(
-            f"{path}: unknown table {', '.join(values)}; expected base, preset, loss, augmentation, train."
+            f"{path}: unknown table {', '.join(values)}; expected base, preset, loss, augmentation, data, "
+            "train."
         )
-    return _replace(TrainSettings(network, weights, augmentation), train, f"{path}: [train]")
+    if path is not None:
+        data = _from_folder(data, Path(path).parent)
+    settings = _replace(TrainSettings(network, weights, augmentation, data), train, f"{path}: [train]")
+    if settings.precision not in PRECISIONS:
+        raise BiokinError(
+            f"{path}: [train] precision is {settings.precision!r}; expected one of {', '.join(PRECISIONS)}."
+        )
+    if settings.steps and settings.epochs:
+        raise BiokinError(f"{path}: [train] has both steps and epochs; give one of them.")
+    return settings
+
+
+def _from_folder(data: DataSettings, folder: Path) -> DataSettings:
+    """Relative paths start from the experiment file's folder."""
+
+    def absolute(paths: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(folder / path) for path in paths)
+
+    return replace(
+        data,
+        train=absolute(data.train),
+        validation=absolute(data.validation),
+        windows=absolute(data.windows),
+        validation_windows=absolute(data.validation_windows),
+        render_motions=str(folder / data.render_motions) if data.render_motions else "",
+    )
 
 
 def _replace(settings, values: dict, where: str):
-    known = {f.name for f in fields(settings)}
+    known = {f.name for f in fields(settings)} - {"preset", "weights", "augmentation", "data"}
     unknown = sorted(set(values) - known)
     if unknown:
         raise BiokinError(

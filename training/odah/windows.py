@@ -5,6 +5,7 @@ and the variations that need no new encoding.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -16,11 +17,11 @@ import torch
 from torch import Tensor
 
 from odah.augment import Augmentation, mirror_indices
-from odah.dataset import FrameMaker, ShardSet
+from odah.dataset import FrameMaker, RawBatch, ShardSet, Targets
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import atomic_path
-from pose2sim_biokin.network.biokin import FrameEncoder
-from pose2sim_biokin.network.heads import Pose
+from pose2sim_biokin.network.biokin import FrameBatch, FrameEncoder
+from pose2sim_biokin.network.heads import AngleLayout, Pose
 from pose2sim_biokin.network.sequence import turn_pose
 from pose2sim_biokin.skeleton.angles import CONSTRAINED
 from pose2sim_biokin.skeleton.model import Skeleton
@@ -52,8 +53,18 @@ class Windows(NamedTuple):
         return _map(lambda tensor: tensor[index], self)
 
 
-def window_rows(shards: ShardSet, window: int) -> np.ndarray:
-    """(W, window) rows of consecutive frames of one clip; clips that are longer give several windows."""
+def window_rows(shards: ShardSet, window: int, rate: float = 60.0) -> np.ndarray:
+    """(W, window) rows of consecutive frames of one clip; clips that are longer give several windows.
+
+    Raises:
+        BiokinError: no clip is long enough, or frames are not at `rate` Hz.
+    """
+    for path in shards.paths:
+        fps = json.loads((path / "manifest.json").read_text(encoding="utf-8")).get("fps", rate)
+        if abs(fps - rate) > 1e-6:
+            raise BiokinError(
+                f"{path}: {fps:g} frames a second; windows need {rate:g} Hz (odah cache --dense)."
+            )
     clip, frame = shards.column("clip"), shards.column("frame")
     shard = np.repeat(np.arange(len(shards.counts)), shards.counts)
     rows, first = [], 0
@@ -71,6 +82,47 @@ def window_rows(shards: ShardSet, window: int) -> np.ndarray:
     return np.stack(rows)
 
 
+def window_frames(
+    layout: AngleLayout,
+    points: int,
+    shards: ShardSet,
+    rows: np.ndarray,
+    augmentation: Augmentation | None,
+    rng: np.random.Generator,
+) -> tuple[FrameBatch, Targets]:
+    """The frames of one window, rows (T,), varied, as the encoder is shown them.
+
+    Sides and views are exchanged, and the strength of the rest is drawn, for the whole window; the rest
+    itself differs from frame to frame. Frames that a camera has dropped show what it saw before.
+    """
+    raw = shards.rows(rows)
+    if augmentation is not None:
+        mirror, swap = (rng.random(2) < (augmentation.mirror, augmentation.swap)).astype(float)
+        strength = rng.random()
+        weaker = {name: strength * getattr(augmentation, name) for name in _STRENGTHS}
+        raw = drop_frames(raw, augmentation.drop, rng)
+        augmentation = replace(augmentation, mirror=mirror, swap=swap, **weaker)
+    return FrameMaker(layout, points, augmentation)(raw, rng)
+
+
+def drop_frames(raw: RawBatch, probability: float, rng: np.random.Generator) -> RawBatch:
+    """A window in which, with a probability for each view, one to three times one to four frames are missing:
+    the last picture before them is seen again, with its camera, while the truth goes on.
+    """
+    count = len(raw.rgb)
+    parts = {name: getattr(raw, name).copy() for name in ("rgb", "mask", "K", "R", "t")}
+    for view in range(2):
+        if rng.random() >= probability:
+            continue
+        seen = np.arange(count)
+        for _ in range(int(rng.integers(1, 4))):
+            first, length = int(rng.integers(1, count)), int(rng.integers(1, 5))
+            seen[first : first + length] = seen[first - 1]
+        for array in parts.values():
+            array[:, view] = array[seen, view]
+    return raw._replace(**parts)
+
+
 @torch.no_grad()
 def encode_window(
     encoder: FrameEncoder,
@@ -80,19 +132,9 @@ def encode_window(
     rng: np.random.Generator,
     mixed: bool = False,
 ) -> Windows:
-    """The encoder's poses of one window, rows (T,); the result has no axis W.
-
-    Sides and views are exchanged, and the strength of the rest is drawn, for the whole window; the rest
-    itself differs from frame to frame.
-    """
+    """The encoder's poses of one window, rows (T,); the result has no axis W. See `window_frames`."""
     encoder.eval()
-    if augmentation is not None:
-        mirror, swap = (rng.random(2) < (augmentation.mirror, augmentation.swap)).astype(float)
-        strength = rng.random()
-        weaker = {name: strength * getattr(augmentation, name) for name in _STRENGTHS}
-        augmentation = replace(augmentation, mirror=mirror, swap=swap, **weaker)
-    maker = FrameMaker(encoder.layout, encoder.preset.points.count, augmentation)
-    batch, truth = maker(shards.rows(rows), rng)
+    batch, truth = window_frames(encoder.layout, encoder.preset.points.count, shards, rows, augmentation, rng)
     with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
         out = encoder(batch)
     turn, origin = ground_from_canonical_ground(truth.frame)
