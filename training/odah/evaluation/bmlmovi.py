@@ -10,19 +10,19 @@ of their own choice each. Wherever in the folder they are unpacked:
     Subject_1_F_1_stageii.npz or ..._poses.npz     fit of the first motion, from https://amass.is.tue.mpg.de
     F_amass_Subject_1.mat                          the same in MoVi's own form, where there is no .npz
 
-Confirmed by MoVi's article (table 3), its toolbox, its files, or others that read them: these names; matrices
-are MATLAB's, for rows, ``x = (X R + t) K``, so that OpenCV's are their transposes, and MATLAB's first pixel is
-1; flags30 and flags120 in Subject_1_F.move are first and last frames of each motion of motions_list, from 1, at
-30 and 120 Hz, every fourth frame of the latter being one of the film; the fit of motion i has the number i;
-MoVi's axes are AMASS's turned by 90 degrees about the vertical: (x, y, z) of AMASS is (-y, x, z) of MoVi, which
-is in mm.
+Confirmed by MoVi's article (table 3), its toolbox, its files, or others that read them: these names;
+matrices are MATLAB's, for rows, ``x = (X R + t) K``, so that OpenCV's are their transposes, and MATLAB's
+first pixel is 1; flags30 and flags120 in Subject_1_F.move are first and last frames of each motion of
+motions_list, from 1, at 30 and 120 Hz, every fourth frame of the latter being one of the film; the fit of
+motion i has the number i; MoVi's axes are AMASS's turned by 90 degrees about the vertical: (x, y, z) of AMASS
+is (-y, x, z) of MoVi, which is in mm.
 
 Our reading: a fit begins with its motion's first flag; RootTranslation_amass and jointsExpMaps_amass of the
 .mat files are in AMASS's own axes and m (the toolbox turns jointsLocation only).
 
-The truth is not published as joint angles of an OpenSim model: markers on the fitted mesh go through OpenSim's
-scaling and inverse kinematics (`odah.motions.amass`), with the user's own SMPL-X models. That takes longer than
-the motion lasts, and is kept.
+The truth is not published as joint angles of an OpenSim model: markers on the fitted mesh go through
+OpenSim's scaling and inverse kinematics (`odah.motions.amass`), with the user's own SMPL-X models. That takes
+longer than the motion lasts, and is kept.
 """
 
 from __future__ import annotations

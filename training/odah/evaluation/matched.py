@@ -39,6 +39,12 @@ def matched_pair(found: BackendResult, truth: BackendResult, same_world: bool = 
     Raises:
         BiokinError: nothing in common.
     """
+    if same_world and alike(found, truth):  # all their joint centres, and no need to match anything
+        posed = [
+            pose_skeleton(r.skeleton, np.stack(list(r.coordinates.values()), 1), None) for r in (found, truth)
+        ]
+        index = [posed[1].names.index(name) for name in CONSTRAINED]
+        return Pair(*posed, posed[1].values[:, index], ())
     notes = []
     if not same_world:
         truth = _brought_together(truth, found)
@@ -61,14 +67,6 @@ def matched_pair(found: BackendResult, truth: BackendResult, same_world: bool = 
     if absent:
         notes.append(f"{found.label}: its model, or the truth's, has no {', '.join(absent)}")
     posed = [_posed(r, {n: v[k] for n, v in values.items()}) for k, r in enumerate((found, truth))]
-    alike = all(r.skeleton is not None for r in (found, truth)) and (
-        found.skeleton.body_names == truth.skeleton.body_names
-    )
-    if alike and same_world:  # all of its joint centres, not only those that every model has
-        whole = [
-            pose_skeleton(r.skeleton, np.stack(list(r.coordinates.values()), 1), None) for r in (found, truth)
-        ]
-        posed = [w._replace(names=p.names, values=p.values) for w, p in zip(whole, posed, strict=True)]
     shared = [name for name in posed[0].joint_names if name in posed[1].joint_names]
     if len(shared) < _FEWEST_JOINTS:
         raise BiokinError(
@@ -80,6 +78,18 @@ def matched_pair(found: BackendResult, truth: BackendResult, same_world: bool = 
     known = all(name in values for name in CONSTRAINED)
     constrained = np.stack([values[name][1] for name in CONSTRAINED], 1) if known else None
     return Pair(posed[0], posed[1], constrained, tuple(notes))
+
+
+def alike(found: BackendResult, truth: BackendResult) -> bool:
+    """Both are the built-in skeleton, or of its names, and turn all bodies alike, in whatever size."""
+    models = [found.model, truth.model]
+    if None in (found.skeleton, truth.skeleton) or not set(ANGLES) <= set(truth.model.coordinate_names):
+        return False
+    if any(getattr(models[0], k) != getattr(models[1], k) for k in ("coordinate_names", "body_names")):
+        return False
+    poses = np.random.default_rng(0).uniform(-0.8, 0.8, (4, len(truth.model.coordinate_names)))
+    first, second = (model.pose(poses).rotation for model in models)
+    return bool(np.abs(first - second).max() < 1e-6)
 
 
 def _posed(result: BackendResult, values: dict[str, np.ndarray]) -> Posed:
