@@ -37,7 +37,7 @@ class TrialResult:
 
     Attributes:
         paths: what each file is ("mot", "osim", "trc", "c3d", "bvh", "filtered mot", "quality",
-            "overlay <camera>") -> where it is.
+            "overlay <camera>", "report") -> where it is.
         timings: stage -> wall time in seconds, in order; "total" last.
         motion: the joint angles and scales that the files hold.
     """
@@ -124,7 +124,25 @@ def run_trial(
         write_quality(outputs.stage(paths["quality"]), quality)
         outputs.commit()
     logging.info(f"Joint angles of {trial.name} are in {paths['mot']}.")
-    return TrialResult(paths, timings, motion)
+    if config.report:
+        with clock("writing the report"):
+            paths |= _report(paths, config_dict)
+    return TrialResult(paths, clock.timings(), motion)
+
+
+def _report(paths: Mapping[str, Path], config_dict: dict[str, Any]) -> dict[str, Path]:
+    """The trial's page, made of the files that are in place; whatever is wrong with it, they stay."""
+    target = paths["mot"].with_name(f"{paths['mot'].stem}_report.html")
+    try:
+        from pose2sim_biokin.compare.result import read_result
+        from pose2sim_biokin.report import write_trial_report
+
+        result = read_result(paths["osim"], paths["mot"], "biokin", quality=paths["quality"])
+        return {"report": write_trial_report(result, target, config_dict)}
+    except Exception as error:  # not only ours: the results are done, a page must not make the run fail
+        stale = " The one that is there is of an earlier run." if target.exists() else ""
+        logging.warning(f"The report {target.name} was not written: {error}.{stale}")
+        return {}
 
 
 def _unused(trial: Trial, views: Sequence[View]) -> list[View]:

@@ -70,6 +70,7 @@ def test_from_videos_to_files(tmp_path, run, caplog):
         "kinematics/walk_0-23_biokin.osim",
         "kinematics/walk_0-23_biokin.bvh",
         "kinematics/walk_0-23_biokin_quality.json",
+        "kinematics/walk_0-23_biokin_report.html",
         "kinematics/walk_0-23_biokin_cam01.mp4",
         "kinematics/walk_0-23_biokin_cam02.mp4",
         "pose-3d/walk_0-23_biokin.trc",

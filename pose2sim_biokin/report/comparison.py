@@ -272,7 +272,6 @@ def _agreement(comparison: Comparison, shown: Sequence[MatchedCoordinate], paylo
                     "bias": row.bias,
                     "lower": lower,
                     "upper": upper,
-                    "labels": texts,
                     "range": span([error, np.array(row.limits)], coordinate.unit, zero=True),
                 }
             )

@@ -66,11 +66,7 @@ const kinds = {
   /** Bland-Altman: difference over mean, with bias and limits as they stand in the comparison's file. */
   agreement(spec) {
     const source = report.sources[spec.sources[0]];
-    const level = (y, text, dash) => [
-      { type: "line", xref: "paper", x0: 0, x1: 1, y0: y, y1: y, line: { color: NEUTRAL, width: 1.3, dash } },
-      { xref: "paper", x: 1, y, text, showarrow: false, xanchor: "right", yanchor: "bottom", font: { ...FONT, size: 10 } },
-    ];
-    const levels = [level(spec.bias, spec.labels[1], "solid"), level(spec.upper, spec.labels[2], "dash"), level(spec.lower, spec.labels[0], "dash")];
+    const level = (y, dash) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: y, y1: y, line: { color: NEUTRAL, width: 1.3, dash } });
     return {
       data: [{
         x: array(spec.mean), y: array(spec.difference), mode: "markers", type: "scatter", sources: spec.sources, name: spec.label,
@@ -79,7 +75,7 @@ const kinds = {
       }],
       layout: layout({
         hovermode: "closest", xaxis: axis({ ticksuffix: spec.unit }), yaxis: axis({ range: spec.range }),
-        shapes: levels.map((l) => l[0]), annotations: levels.map((l) => l[1]),
+        shapes: [level(spec.bias, "solid"), level(spec.upper, "dash"), level(spec.lower, "dash")],
       }),
     };
   },
@@ -98,7 +94,7 @@ const kinds = {
       layout: layout({
         hovermode: "closest", margin: { l: 10, r: 10, t: 6, b: 36 }, height: 60 + 24 * spec.rows.length,
         xaxis: axis({ rangemode: "tozero", ticksuffix: " cm", nticks: 8 }),
-        yaxis: axis({ autorange: "reversed", type: "category", automargin: true, nticks: spec.rows.length + 1 }),
+        yaxis: axis({ autorange: "reversed", type: "category", automargin: true, dtick: 1 }),
       }),
     };
   },
