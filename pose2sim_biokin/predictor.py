@@ -245,7 +245,7 @@ class Predictor:
         batch = FrameBatch(
             normalize_images(images.permute(0, 1, 4, 2, 3), masks), masks.float(), K, R, t, points
         )
-        out = self.network.encoder(FrameBatch(*(part.to(self.device) for part in batch)))
+        out = self.network.encode(FrameBatch(*(part.to(self.device) for part in batch)))
         turn, origin = (part.to(self.device) for part in ground_from_canonical_ground(canonical))
         local = None if out.local is None else out.local[:, : 2 * self.network.layout.bodies]
         return _Frames(turn_pose(out.pose, turn, origin), local, turn, origin, fill, ends[1] - ends[0])

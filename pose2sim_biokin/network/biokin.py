@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pose2sim_biokin.errors import BiokinError
+from pose2sim_biokin.network.fit import PoseFit
 from pose2sim_biokin.network.heads import (
     SCALE_UNIT,
     AngleLayout,
@@ -83,6 +85,11 @@ def normalize_images(images: Tensor, masks: Tensor) -> Tensor:
     return (images.float() / 255 * (masks > 0) - mean) / std
 
 
+def keypoint_count(preset: Preset, skeleton: Skeleton) -> int:
+    """Keypoints of an encoder that predicts them: joint centres, mass centres, and markers if it has them."""
+    return 2 * len(skeleton.body_names) + (len(skeleton.marker_names) if preset.points.markers else 0)
+
+
 class FrameEncoder(nn.Module):
     """Two views and hull points to one pose a frame.
 
@@ -103,8 +110,8 @@ class FrameEncoder(nn.Module):
             self.points = FlattenPoints(points, self.sampled_width)
             self.head = DirectHead(self.layout, self.points.width)
         else:
-            keypoints = centers + (len(skeleton.marker_names) if points.markers else 0)
             heatmaps = centers if hourglass.heatmaps else 0
+            keypoints = keypoint_count(preset, skeleton)
             self.points = KeypointPooling(points, self.sampled_width, keypoints, heatmaps)
             self.head = KeypointHead(preset, self.layout, keypoints, points.token + 3, 0)
 
@@ -184,13 +191,26 @@ class Refiner(nn.Module):
 
 
 class BiokinNetwork(nn.Module):
-    """Frame encoder and, where the preset has one, the refinement."""
+    """Frame encoder and, where the preset has them, the fit to its keypoints and the refinement."""
 
     def __init__(self, preset: Preset, skeleton: Skeleton):
         super().__init__()
         self.preset, self.skeleton = preset, skeleton
         self.encoder = FrameEncoder(preset, skeleton)
+        self.fit = None
+        if preset.fit:
+            if preset.points.head != "attention" or not (preset.rotations and preset.pelvis):
+                raise BiokinError(
+                    f'preset {preset.name!r}: the fit needs keypoints (points.head = "attention"), rotations '
+                    "and pelvis; turn them on or leave the fit out."
+                )
+            self.fit = PoseFit(preset.fit, self.encoder.layout, keypoint_count(preset, skeleton))
         self.refiner = Refiner(preset, self.encoder.layout) if preset.refinement else None
+
+    def encode(self, batch: FrameBatch) -> FrameOutput:
+        """The encoder's output, its pose fitted to its keypoints where the preset says so."""
+        out = self.encoder(batch)
+        return out if self.fit is None else out._replace(pose=self.fit(out.pose, out.keypoints))
 
     @property
     def layout(self) -> AngleLayout:

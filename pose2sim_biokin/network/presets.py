@@ -102,6 +102,21 @@ class RefinementSize:
 
 
 @dataclass(frozen=True)
+class FitSize:
+    """The skeleton's fit to the keypoints; see `pose2sim_biokin.network.fit`.
+
+    Attributes:
+        iterations: Gauss-Newton steps.
+        strength: of the trust in the head's pose, over that in independent keypoints.
+        huber: standard deviations of a keypoint beyond which its pull stays the same.
+    """
+
+    iterations: int = 4
+    strength: float = 10.0
+    huber: float = 2.0
+
+
+@dataclass(frozen=True)
 class Preset:
     """A whole network.
 
@@ -113,6 +128,7 @@ class Preset:
         pelvis: the pelvis position is predicted, relative to the hull's centre.
         angle_spread: angles are predicted in units of this share of half their range, about its
             middle; 0: plain radians.
+        fit: the skeleton is fitted to the predicted keypoints, or None; `odah.fit` measures what it needs.
     """
 
     name: str = "paper"
@@ -123,6 +139,7 @@ class Preset:
     rotations: bool = False
     pelvis: bool = False
     angle_spread: float = 0.0
+    fit: FitSize | None = None
 
     def to_dict(self) -> dict:
         """Nested plain dicts and lists."""
@@ -194,10 +211,10 @@ def get_preset(name: str) -> Preset:
 
 def without_refinement(preset: Preset) -> Preset:
     """The frame encoder alone."""
-    return replace(preset, refinement=None)
+    return replace(preset, refinement=None, fit=None)
 
 
-_NESTED = {"hourglass": HourglassSize, "points": PointSize, "refinement": RefinementSize}
+_NESTED = {"hourglass": HourglassSize, "points": PointSize, "refinement": RefinementSize, "fit": FitSize}
 
 
 def _build(cls: type, values: dict, where: str):

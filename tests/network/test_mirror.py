@@ -2,24 +2,17 @@
 
 import numpy as np
 import torch
-from figures import SKELETON, random_coordinates
+from figures import SKELETON
+from network_poses import LAYOUT, poses
 
-from pose2sim_biokin.network.heads import AngleLayout, Pose
+from pose2sim_biokin.network.heads import Pose
 from pose2sim_biokin.network.mirror import mean_pose, mirror_keypoints, mirror_pose
 from pose2sim_biokin.skeleton import ForwardKinematics
-from pose2sim_biokin.skeleton.angles import angle_coordinates, angles_to_coordinates
+from pose2sim_biokin.skeleton.angles import angles_to_coordinates
 from pose2sim_biokin.skeleton.mirror import mirror_indices
 
-LAYOUT = AngleLayout(SKELETON)
 KINEMATICS = ForwardKinematics(SKELETON)
 FLIP = torch.tensor([1.0, 1.0, -1.0])
-
-
-def poses(count: int, seed: int) -> Pose:
-    rng = np.random.default_rng(seed)
-    angles = torch.from_numpy(random_coordinates(count, rng)).float()[:, angle_coordinates(SKELETON)]
-    scales = torch.from_numpy(rng.uniform(0.8, 1.2, (count, 22, 3))).float()
-    return LAYOUT.pose(angles, scales, torch.from_numpy(rng.normal(size=(count, 3))).float())
 
 
 def keypoints(pose: Pose) -> torch.Tensor:

@@ -101,32 +101,32 @@ def equal(a: Windows, b: Windows, **limits) -> None:
 
 
 def test_encodings_are_kept_and_told_apart(folder, shards, tmp_path):
-    encoder = load_checkpoint(folder / "encoder.pt").network.encoder
+    network = load_checkpoint(folder / "encoder.pt").network
     rows = window_rows(shards, 64)
     augmentation = Augmentation(SKELETON)
     said = []
-    first = encode_windows(encoder, shards, rows, augmentation, 1, tmp_path, log=said.append)
+    first = encode_windows(network, shards, rows, augmentation, 1, tmp_path, log=said.append)
     files = list(tmp_path.iterdir())
     assert len(files) == 1 and said == ["[windows] 2 of 2 encoded"]
-    again = encode_windows(encoder, shards, rows, augmentation, 1, tmp_path, log=said.append)
+    again = encode_windows(network, shards, rows, augmentation, 1, tmp_path, log=said.append)
     assert len(said) == 1  # read, not worked out
     equal(again, first, atol=0, rtol=0)
     files[0].unlink()
-    equal(encode_windows(encoder, shards, rows, augmentation, 1, tmp_path), first, atol=1e-5, rtol=1e-5)
+    equal(encode_windows(network, shards, rows, augmentation, 1, tmp_path), first, atol=1e-5, rtol=1e-5)
     # What decides the content decides the file: seed, augmentation, weights, data.
-    encode_windows(encoder, shards, rows, augmentation, 2, tmp_path)
-    encode_windows(encoder, shards, rows, None, 1, tmp_path)
-    encode_windows(encoder, shards, rows[:1], None, 1, tmp_path)
+    encode_windows(network, shards, rows, augmentation, 2, tmp_path)
+    encode_windows(network, shards, rows, None, 1, tmp_path)
+    encode_windows(network, shards, rows[:1], None, 1, tmp_path)
     with torch.no_grad():
-        encoder.head.out.bias += 0.1
-    changed = encode_windows(encoder, shards, rows, augmentation, 1, tmp_path)
+        network.encoder.head.out.bias += 0.1
+    changed = encode_windows(network, shards, rows, augmentation, 1, tmp_path)
     assert len(list(tmp_path.iterdir())) == 5
     assert not torch.allclose(changed.pose.constrained, first.pose.constrained)
 
 
 def test_the_truth_of_windows_is_the_motion_of_the_shard(folder, shards, tmp_path):
-    encoder = load_checkpoint(folder / "encoder.pt").network.encoder
-    windows = encode_windows(encoder, shards, window_rows(shards, 64), None, 0, tmp_path)
+    network = load_checkpoint(folder / "encoder.pt").network
+    windows = encode_windows(network, shards, window_rows(shards, 64), None, 0, tmp_path)
     coordinates = torch.from_numpy(shards.column("coordinates")).unflatten(0, (2, 64))
     names = SKELETON.coordinate_names
     for i, name in enumerate(("hip_flexion_r", "hip_adduction_r", "hip_rotation_r")):
@@ -225,9 +225,7 @@ def test_behind_exported_weights(folder, tmp_path):
     # The exported refinement does what was measured (its weights are stored in half precision).
     shards = ShardSet(find_shards([dense]))
     network = loaded.network
-    windows = encode_windows(
-        encoder.network.encoder, shards, window_rows(shards, 64), None, 0, tmp_path / "e"
-    )
+    windows = encode_windows(encoder.network, shards, window_rows(shards, 64), None, 0, tmp_path / "e")
     found = sequence_errors(refine_all(network.refiner, windows), windows.truth, 60.0)
     assert found["constrained_deg"] == pytest.approx(record["refined"]["constrained_deg"], rel=0.01)
 

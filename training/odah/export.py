@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from odah.fit import read_fit
 from odah.settings import read_settings
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.biokin import BiokinNetwork
@@ -40,10 +41,12 @@ def export_run(
     """Write the averaged weights of a run, with the refinement if there is one; returns the SHA-256."""
     settings = read_settings(config)
     state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
-    refinement = read_refinement(run)
-    preset = replace(settings.preset, refinement=refinement and refinement[0])
+    refinement, fit = read_refinement(run), read_fit(run)
+    preset = replace(settings.preset, refinement=refinement and refinement[0], fit=fit and fit[0])
     network = BiokinNetwork(preset, load_skeleton())
     network.encoder.load_state_dict(state["average"])
+    if fit:
+        network.fit.load_state_dict(fit[1])
     if refinement:
         network.refiner.load_state_dict(refinement[1])
     record = {
@@ -56,6 +59,7 @@ def export_run(
             "seed": settings.seed,
             **notes,
         },
+        "fit": fit and fit[2],
         "refinement": refinement and refinement[2],
         "measured": measured,
     }
@@ -86,6 +90,8 @@ def export_refined(
     size, state, record = refinement
     network = BiokinNetwork(replace(loaded.network.preset, refinement=size), loaded.network.skeleton)
     network.encoder.load_state_dict(loaded.network.encoder.state_dict())
+    if network.fit is not None:
+        network.fit.load_state_dict(loaded.network.fit.state_dict())
     network.refiner.load_state_dict(state)
     whole = {**loaded.record, "refinement": {**record, **notes}, "measured": measured}
     return save_checkpoint(network, output, whole, half=half)

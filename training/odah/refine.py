@@ -12,7 +12,7 @@ import argparse
 import json
 import math
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from odah.augment import Augmentation
 from odah.dataset import ShardSet, find_shards
+from odah.fit import read_fit
 from odah.losses import (
     LossWeights,
     constrained_loss,
@@ -194,14 +195,18 @@ def refine_all(refiner: Refiner, windows: Windows) -> Pose:
 
 
 def frozen_encoder(run: Path | None, weights: Path | None, preset: Preset) -> BiokinNetwork:
-    """A network of the preset, with a new refinement behind the encoder of a run or of exported weights.
+    """A network of the preset, with a new refinement behind the encoder of a run or of exported weights, and
+    behind their fit to keypoints if they have one.
 
     Raises:
         BiokinError: the weights' encoder is not that of the preset.
     """
-    network = BiokinNetwork(preset, load_skeleton())
     if run is not None:
+        fit = read_fit(run)
         state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)["average"]
+        network = BiokinNetwork(replace(preset, fit=fit and fit[0]), load_skeleton())
+        if fit:
+            network.fit.load_state_dict(fit[1])
     else:
         loaded = load_checkpoint(weights)
         if without_refinement(loaded.network.preset) != without_refinement(preset):
@@ -210,6 +215,9 @@ def frozen_encoder(run: Path | None, weights: Path | None, preset: Preset) -> Bi
                 f"experiment (preset {preset.name!r}); give the experiment file it was trained with."
             )
         state = loaded.network.encoder.state_dict()
+        network = BiokinNetwork(replace(preset, fit=loaded.network.preset.fit), load_skeleton())
+        if network.fit is not None:
+            network.fit.load_state_dict(loaded.network.fit.state_dict())
     network.encoder.load_state_dict(state)
     return network.requires_grad_(False)
 
@@ -288,12 +296,10 @@ def refine(
         print(text, flush=True)
 
     folder, mixed = output / "encoded", settings.precision == "bf16-mixed"
-    validation = encode_windows(network.encoder, data[1], held_out, None, settings.seed, folder, log=log)
+    validation = encode_windows(network, data[1], held_out, None, settings.seed, folder, log=log)
     train = join_windows(
         [
-            encode_windows(
-                network.encoder, data[0], rows, augmentation, settings.seed + i, folder, mixed, log
-            )
+            encode_windows(network, data[0], rows, augmentation, settings.seed + i, folder, mixed, log)
             for i in range(settings.refine_passes)
         ]
     )

@@ -20,7 +20,7 @@ from odah.augment import Augmentation, mirror_indices
 from odah.dataset import FrameMaker, RawBatch, ShardSet, Targets
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import atomic_path
-from pose2sim_biokin.network.biokin import FrameBatch, FrameEncoder
+from pose2sim_biokin.network.biokin import BiokinNetwork, FrameBatch
 from pose2sim_biokin.network.heads import AngleLayout, Pose
 from pose2sim_biokin.network.sequence import turn_pose
 from pose2sim_biokin.skeleton.angles import CONSTRAINED
@@ -125,25 +125,25 @@ def drop_frames(raw: RawBatch, probability: float, rng: np.random.Generator) -> 
 
 @torch.no_grad()
 def encode_window(
-    encoder: FrameEncoder,
+    network: BiokinNetwork,
     shards: ShardSet,
     rows: np.ndarray,
     augmentation: Augmentation | None,
     rng: np.random.Generator,
     mixed: bool = False,
 ) -> Windows:
-    """The encoder's poses of one window, rows (T,); the result has no axis W. See `window_frames`."""
-    encoder.eval()
-    batch, truth = window_frames(encoder.layout, encoder.preset.points.count, shards, rows, augmentation, rng)
+    """The encoder's poses (with the fit) of one window, rows (T,); no axis W. See `window_frames`."""
+    network.eval()
+    batch, truth = window_frames(network.layout, network.preset.points.count, shards, rows, augmentation, rng)
     with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-        out = encoder(batch)
+        out = network.encode(batch)
     turn, origin = ground_from_canonical_ground(truth.frame)
-    local = None if out.local is None else out.local[:, : 2 * encoder.layout.bodies]
+    local = None if out.local is None else out.local[:, : 2 * network.layout.bodies]
     return Windows(turn_pose(out.pose, turn, origin), local, turn, turn_pose(truth.pose, turn, origin))
 
 
 def encode_windows(
-    encoder: FrameEncoder,
+    network: BiokinNetwork,
     shards: ShardSet,
     rows: np.ndarray,
     augmentation: Augmentation | None,
@@ -158,7 +158,7 @@ def encode_windows(
     augmentation, seed, data), so a run that was cut off goes on, and other weights or data never meet.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    about = _digest_of_encoder(encoder) + _digest_of_augmentation(augmentation) + f"{seed} {mixed}"
+    about = _digest_of_encoder(network) + _digest_of_augmentation(augmentation) + f"{seed} {mixed}"
     truth, cameras = shards.column("coordinates"), shards.column("t")
     parts = []
     for first in range(0, len(rows), _PART):
@@ -174,7 +174,7 @@ def encode_windows(
         generators = [np.random.default_rng([seed, int.from_bytes(mark[:8], "big")]) for mark in marks]
         part = _stack(
             [
-                encode_window(encoder, shards, window, augmentation, rng, mixed)
+                encode_window(network, shards, window, augmentation, rng, mixed)
                 for window, rng in zip(chosen, generators, strict=True)
             ]
         )
@@ -251,9 +251,11 @@ def _choose(chosen: Tensor, yes: Windows, no: Windows) -> Windows:
     return _combine(pick, [yes, no])
 
 
-def _digest_of_encoder(encoder: FrameEncoder) -> str:
-    digest = hashlib.sha256()
-    for name, value in encoder.state_dict().items():
+def _digest_of_encoder(network: BiokinNetwork) -> str:
+    digest = hashlib.sha256(str(network.preset.fit).encode("utf-8"))
+    for name, value in network.state_dict().items():
+        if name.startswith("refiner."):
+            continue
         digest.update(name.encode("utf-8"))
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -69,7 +69,7 @@ def score_frames(
     maker = FrameMaker(network.layout, network.preset.points.count)
     columns: dict[str, list[np.ndarray]] = {}
     for batch, truth in ordered_batches(shards, maker, _BATCH, limit=limit):
-        out = network.encoder(type(batch)(*(part.to(predictor.device) for part in batch))).pose
+        out = network.encode(type(batch)(*(part.to(predictor.device) for part in batch))).pose
         out = Pose(*(None if part is None else part.cpu() for part in out))
         turn, origin = ground_from_canonical_ground(truth.frame)
         posed = [_posed(turn_pose(pose, turn, origin), network.layout) for pose in (out, truth.pose)]

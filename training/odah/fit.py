@@ -1,0 +1,165 @@
+"""Measure what the skeleton's fit to the keypoints trusts: ``python -m odah.fit --run DIR --validation DIR``.
+
+On half of the validation subjects the errors of keypoints and of the head's pose are measured; on the other
+half the strength of the fit is chosen, and the errors with and without it are printed. Writes fit.pt and
+fit.json; the fit is left out if it is no better. `odah.refine` and `odah.export` find it in the run's folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from odah.dataset import FrameMaker, ShardSet, find_shards, ordered_batches
+from odah.metrics import Errors
+from odah.settings import read_settings
+from pose2sim_biokin.errors import BiokinError
+from pose2sim_biokin.io.atomic import OutputSet
+from pose2sim_biokin.network.biokin import FrameEncoder, keypoint_count
+from pose2sim_biokin.network.checkpoint import load_checkpoint
+from pose2sim_biokin.network.fit import PoseFit
+from pose2sim_biokin.network.heads import AngleLayout, Pose
+from pose2sim_biokin.network.presets import FitSize
+from pose2sim_biokin.skeleton import load_skeleton
+
+STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)
+
+
+class Answers(NamedTuple):
+    """What an encoder said of n pairs, and the truth: poses (n,), keypoints (n, K, 3), m, subjects (n,)."""
+
+    pose: Pose
+    keypoints: Tensor
+    truth: Pose
+    wanted: Tensor
+    subject: np.ndarray
+
+    def select(self, rows: np.ndarray) -> Answers:
+        """Some pairs."""
+        rows = torch.from_numpy(np.flatnonzero(rows))
+        poses = (Pose(*(value[rows] for value in pose)) for pose in (self.pose, self.truth))
+        pose, truth = poses
+        return Answers(pose, self.keypoints[rows], truth, self.wanted[rows], self.subject[rows.numpy()])
+
+
+@torch.no_grad()
+def answers(encoder: FrameEncoder, shards: ShardSet) -> Answers:
+    """The encoder's answers to all pairs, as they are."""
+    encoder.eval()
+    maker = FrameMaker(encoder.layout, encoder.preset.points.count)
+    parts = []
+    for batch, truth in ordered_batches(shards, maker, 32):
+        out = encoder(batch)
+        if out.keypoints is None or out.pose.pelvis is None:
+            raise BiokinError(
+                f"preset {encoder.preset.name!r} predicts no keypoints or no pelvis: nothing to fit to."
+            )
+        parts.append((out.pose, out.keypoints, truth.pose, truth.keypoints[:, : out.keypoints.shape[1]]))
+    pose, keypoints, truth, wanted = zip(*parts, strict=True)
+    poses = (Pose(*map(torch.cat, zip(*part, strict=True))) for part in (pose, truth))
+    return Answers(
+        next(poses), torch.cat(keypoints), next(poses), torch.cat(wanted), shards.column("subject")
+    )
+
+
+def calibrated(fit: PoseFit, seen: Answers) -> PoseFit:
+    """The fit with standard deviations as measured."""
+    error = (seen.keypoints - seen.wanted).square().mean((0, 2)).sqrt()
+    fit.keypoint_sigma.copy_(error)
+    fit.pose_sigma.copy_(fit.difference(seen.pose, seen.truth).square().mean(0).sqrt())
+    return fit
+
+
+def errors_of(layout: AngleLayout, fit: PoseFit | None, seen: Answers) -> dict[str, float]:
+    """Mean errors of the head's poses, or of the fitted ones."""
+    errors = Errors(layout)
+    errors.add(seen.pose if fit is None else fit(seen.pose, seen.keypoints), seen.truth)
+    summary = errors.summary()
+    return {name: summary[name] for name in ("constrained_mae_deg", "pa_mpjpe_mm", "pelvis_mm")}
+
+
+def measure_fit(encoder: FrameEncoder, shards: ShardSet) -> tuple[PoseFit, dict]:
+    """The calibrated fit of the best strength, and the record of how it was found.
+
+    Raises:
+        BiokinError: the network predicts no keypoints, or the data have fewer than two subjects.
+    """
+    seen = answers(encoder, shards)
+    subjects = np.unique(seen.subject)
+    if len(subjects) < 2:
+        raise BiokinError(f"Validation data of {len(subjects)} subject(s); expected at least two, to split.")
+    first = np.isin(seen.subject, subjects[::2])
+    known, other = seen.select(first), seen.select(~first)
+    count = keypoint_count(encoder.preset, encoder.layout.skeleton)
+    found = {}
+    for strength in STRENGTHS:
+        fit = calibrated(PoseFit(FitSize(strength=strength), encoder.layout, count), known)
+        found[strength] = errors_of(encoder.layout, fit, other)
+    best = min(found, key=lambda strength: found[strength]["constrained_mae_deg"])
+    head = errors_of(encoder.layout, None, other)
+    record = {
+        "pairs": len(first),
+        "measured_on_pairs": int(first.sum()),
+        "head": head,
+        "strengths": {f"{strength:g}": errors for strength, errors in found.items()},
+        "chosen": best,
+        "kept": found[best]["constrained_mae_deg"] < head["constrained_mae_deg"],
+    }
+    return calibrated(PoseFit(FitSize(strength=best), encoder.layout, count), seen), record
+
+
+def read_fit(folder: Path) -> tuple[FitSize, dict[str, Tensor], dict] | None:
+    """Size, state and record of the fit in a folder; None where there is none or it was left out."""
+    path = folder / "fit.pt"
+    if not path.is_file():
+        return None
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if not content["state"]:
+        return None
+    record = json.loads((folder / "fit.json").read_text(encoding="utf-8"))
+    return FitSize(**content["size"]), content["state"], record
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m odah.fit", description=__doc__.splitlines()[0])
+    parser.add_argument("--config", help="experiment file (TOML), the encoder's")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--run", type=Path, help="folder of the encoder's run")
+    source.add_argument("--weights", type=Path, help='exported weights ("default": the package\'s)')
+    parser.add_argument("--output", type=Path, help="folder for the fit (default: the run's)")
+    parser.add_argument("--validation", nargs="+", required=True, help="folders of validation shards")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    options = parser.parse_args(arguments)
+    if options.run is None and options.output is None:
+        parser.error("--weights needs --output")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if options.run is not None:
+        encoder = FrameEncoder(
+            replace(read_settings(options.config).preset, refinement=None), load_skeleton()
+        )
+        state = torch.load(options.run / "checkpoint.pt", map_location="cpu", weights_only=True)
+        encoder.load_state_dict(state["average"])
+    else:
+        encoder = load_checkpoint(options.weights).network.encoder
+    fit, record = measure_fit(encoder, ShardSet(find_shards(options.validation)))
+    folder = options.output or options.run
+    folder.mkdir(parents=True, exist_ok=True)
+    with OutputSet() as outputs:
+        outputs.stage(folder / "fit.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+        state = fit.state_dict() if record["kept"] else {}
+        torch.save({"size": asdict(fit.size), "state": state}, outputs.stage(folder / "fit.pt"))
+        outputs.commit()
+    print(json.dumps(record, indent=1))
+
+
+if __name__ == "__main__":
+    main()
