@@ -5,13 +5,14 @@ import pytest
 import torch
 from figures import KINEMATICS, SKELETON, random_coordinates, write_shard
 
-from odah.augment import Augmentation, mirror_cameras, mirror_coordinates, mirror_indices
+from odah.augment import Augmentation
 from odah.dataset import FrameMaker, ShardSet, find_shards, ordered_batches
 from odah.mixture import Mixture, epoch_batches
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.heads import AngleLayout
 from pose2sim_biokin.network.points import project
 from pose2sim_biokin.skeleton.angles import angles_to_coordinates
+from pose2sim_biokin.skeleton.mirror import mirror_cameras, mirror_coordinates, mirror_indices
 from pose2sim_biokin.skeleton.rotations import ground_to_world
 
 LAYOUT = AngleLayout(SKELETON)

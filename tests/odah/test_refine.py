@@ -10,7 +10,7 @@ import pytest
 import torch
 from figures import write_shard
 
-from odah.augment import Augmentation, mirror_cameras, mirror_coordinates, mirror_indices
+from odah.augment import Augmentation
 from odah.dataset import FrameMaker, ShardSet, find_shards
 from odah.export import export_refined
 from odah.export import main as export_main
@@ -33,6 +33,7 @@ from pose2sim_biokin.network.heads import AngleLayout, Pose
 from pose2sim_biokin.network.presets import without_refinement
 from pose2sim_biokin.network.sequence import refine_windows, turn_pose
 from pose2sim_biokin.skeleton import load_skeleton
+from pose2sim_biokin.skeleton.mirror import mirror_cameras, mirror_coordinates, mirror_indices
 from pose2sim_biokin.skeleton.rotations import axis_angle_to_matrix
 from pose2sim_biokin.vision.canonical import ground_from_canonical_ground
 

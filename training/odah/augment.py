@@ -10,48 +10,11 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from pose2sim_biokin.skeleton.mirror import mirror_cameras, mirror_coordinates, mirror_indices
 from pose2sim_biokin.skeleton.model import Skeleton
 
 if TYPE_CHECKING:
     from odah.dataset import RawBatch
-
-# Coordinates of the trunk that change sign when left and right are exchanged; the limbs' do not,
-# because their joint
-# axes are mirrored in the skeleton itself. World X is ground Z.
-_ODD = ("pelvis_list", "pelvis_rotation", "pelvis_tz", "lumbar_bending", "lumbar_rotation")
-
-
-def mirror_indices(names: tuple[str, ...]) -> np.ndarray:
-    """For each name the index of its mirror image: name_r and name_l exchanged."""
-    other = {"_r": "_l", "_l": "_r"}
-
-    def mirrored(name: str) -> str:
-        for middle in ("_r_", "_l_"):
-            if middle in name:
-                return name.replace(middle, other[middle[:2]] + "_")
-        return name[:-2] + other[name[-2:]] if name[-2:] in other and len(name) > 2 else name
-
-    return np.array(
-        [names.index(mirrored(name)) if mirrored(name) in names else i for i, name in enumerate(names)]
-    )
-
-
-def mirror_coordinates(coordinates: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """Coordinates (..., nc) of the motion seen in a mirror: ground Z (world X) reversed, sides exchanged."""
-    names = skeleton.coordinate_names
-    signs = np.array([-1.0 if name in _ODD else 1.0 for name in names], dtype=coordinates.dtype)
-    return coordinates[..., mirror_indices(names)] * signs
-
-
-def mirror_cameras(K: np.ndarray, R: np.ndarray, t: np.ndarray, size: int) -> tuple[np.ndarray, ...]:
-    """Cameras (..., 3, 3), (..., 3, 3), (..., 3) that see the mirrored world (X reversed) as flipped
-    pictures.
-    """
-    flip = np.array([-1.0, 1.0, 1.0], dtype=np.float32)
-    K = K.copy()
-    K[..., 0, 2] = size - 1 - K[..., 0, 2]
-    K[..., 0, 1] = -K[..., 0, 1]
-    return K, R * flip[:, None] * flip[None, :], t * flip
 
 
 @dataclass(frozen=True)

@@ -16,19 +16,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from odah.augment import Augmentation, mirror_indices
+from odah.augment import Augmentation
 from odah.dataset import FrameMaker, RawBatch, ShardSet, Targets
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import atomic_path
 from pose2sim_biokin.network.biokin import BiokinNetwork, FrameBatch
 from pose2sim_biokin.network.heads import AngleLayout, Pose
+from pose2sim_biokin.network.mirror import mirror_keypoints, mirror_pose
 from pose2sim_biokin.network.sequence import turn_pose
-from pose2sim_biokin.skeleton.angles import CONSTRAINED
 from pose2sim_biokin.skeleton.model import Skeleton
 from pose2sim_biokin.vision.canonical import ground_from_canonical_ground
 
 _PART = 32  # windows a file
-_ODD = ("lumbar_bending", "lumbar_rotation")
 # What the strength of a window's augmentation multiplies.
 _STRENGTHS = ("crop", "mask", "light", "blur", "noise", "camera")
 
@@ -195,30 +194,11 @@ def mirrored(windows: Windows, skeleton: Skeleton) -> Windows:
 
     The encoder was trained on mirrored pictures, so it says nearly this of them (not exactly).
     """
-    names = mirror_indices(CONSTRAINED)
-    signs = torch.tensor([-1.0 if name in _ODD else 1.0 for name in CONSTRAINED])
-    bodies = mirror_indices(skeleton.body_names)
-    flip = torch.tensor([1.0, 1.0, -1.0])
-
-    def turn(rotation: Tensor) -> Tensor:
-        return rotation * flip[:, None] * flip
-
-    def pose(one: Pose) -> Pose:
-        return Pose(
-            turn(one.rotations)[..., [0, 2, 1], :, :],
-            one.constrained[..., names] * signs,
-            one.scales[..., bodies, :],
-            None if one.pelvis is None else one.pelvis * flip,
-        )
-
-    local = windows.local
-    if local is not None:
-        # Joint centres of all bodies, then mass centres of all bodies.
-        local = local[..., np.concatenate([bodies, bodies + len(bodies)]), :] * flip
+    local = None if windows.local is None else mirror_keypoints(windows.local, skeleton)
     # In the mirror the first view still looks along the canonical ground's z, but its left, the canonical x
     # (vision.canonical), is where its right was.
-    headings = windows.headings * flip[:, None] * torch.tensor([-1.0, 1.0, 1.0])
-    return Windows(pose(windows.pose), local, headings, pose(windows.truth))
+    headings = windows.headings * torch.tensor([[1.0], [1.0], [-1.0]]) * torch.tensor([-1.0, 1.0, 1.0])
+    return Windows(mirror_pose(windows.pose, skeleton), local, headings, mirror_pose(windows.truth, skeleton))
 
 
 def reversed_in_time(windows: Windows) -> Windows:
