@@ -58,7 +58,7 @@ def compare_results(
     flags = list(notes)
     time, aligned, coordinates, unmatched, lags, found = _on_one_time_base(results)
     if align and any(lag for lag in lags.values()):
-        shifted = [r.shifted(-(lags[r.label] or 0.0)) for r in results]
+        shifted = [r.shifted(-(lags.get(r.label) or 0.0)) for r in results]
         time, aligned, coordinates, unmatched, _, found = _on_one_time_base(shifted)
     flags += found
     if not any(np.isfinite(list(c.values.values())).all(axis=0).any() for c in coordinates):
