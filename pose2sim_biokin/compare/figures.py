@@ -16,6 +16,7 @@ from pose2sim_biokin.io.atomic import OutputSet
 # Colours of Okabe and Ito, which colour-blind readers can tell apart; dashes for print without colour.
 _STYLES = (("#0072b2", "-"), ("#d55e00", "--"), ("#009e73", ":"), ("#cc79a7", "-."), ("#000000", (0, (1, 1))))
 _WIDTH_MM, _ROW_MM, _DPI = 180.0, 32.0, 200
+_LEAST_DEG = 10.0  # height of a panel
 
 # Figure -> rows of panels; each row is the coordinates of its columns.
 _SIDED = ("r", "l")
@@ -168,3 +169,6 @@ def _panel(panel, curves: Curves, name: str) -> None:
             0.5, 0.5, "not in common", ha="center", va="center", transform=panel.transAxes, color="0.5"
         )
     panel.axhline(0, color="0.8", linewidth=0.5, zorder=0)
+    low, high = panel.get_ylim()
+    if high - low < _LEAST_DEG:  # what hardly moves is not blown up
+        panel.set_ylim((low + high - _LEAST_DEG) / 2, (low + high + _LEAST_DEG) / 2)

@@ -97,7 +97,8 @@ class BackendResult:
         from pose2sim_biokin.compare.alignment import interpolate
 
         values = np.stack([self.coordinates[name] for name in self.model.coordinate_names], axis=1)
-        nearest = np.abs(self.time[:, None] - time).argmin(axis=0) if len(time) else np.zeros(0, np.int64)
+        after = np.searchsorted(self.time, time).clip(1, len(self.time) - 1)
+        nearest = after - (time - self.time[after - 1] < self.time[after] - time)
         hit = np.abs(self.time[nearest] - time) < 1e-3 / self.rate
         return replace(
             self,

@@ -139,6 +139,12 @@ def _stages_from_poses(config_dict: dict[str, Any], folder: Path) -> list[tuple[
     from Pose2Sim.triangulation import triangulate_all
 
     stages: list[tuple[str, Callable]] = []
+    offsets = config_dict.get("biokin", {}).get("sync_offsets") or {}
+    if any(offsets.values()) and not any((folder / "pose-sync").glob("*/*.json")):
+        raise BiokinError(
+            f"{folder}: the cameras did not start together ([biokin] sync_offsets is {offsets}), but the 2D "
+            "poses are not synchronized: there is no pose-sync. Run Pose2Sim.synchronization() first."
+        )
     if not any((folder / "pose-associated").glob("*/*.json")):
         stages.append(("personAssociation", associate_all))
     stages += [("triangulation", triangulate_all), ("filtering", filter_all)]
