@@ -14,6 +14,7 @@ from typing import Protocol
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.plugins.precision import MixedPrecision
 from torch import nn
 
 from odah.journal import Journal
@@ -89,14 +90,32 @@ def save_atomically(state: dict, path: Path) -> None:
     os.replace(partial, path)
 
 
+class NetworkPrecision(MixedPrecision):
+    """The network under autocast, but its input as it is: cameras and points need all their digits."""
+
+    def convert_input(self, data):
+        """See Precision."""
+        return data
+
+    def convert_output(self, data):
+        """See Precision."""
+        return data
+
+
 def make_fabric(settings: TrainSettings, processes: int = 1) -> Fabric:
     """Fabric for this machine, launched and seeded: a GPU or the CPU, or what `fabric run` was told."""
     told = processes == 1 and "LT_CLI_USED" in os.environ
+    plugins = []
+    if settings.precision == "bf16-mixed":
+        device = (
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
+        plugins = [NetworkPrecision("bf16-mixed", device)]
     fabric = Fabric(
         accelerator="auto",
         devices="auto" if told else processes,
         strategy="ddp" if processes > 1 else "auto",
-        precision=None if told and "LT_PRECISION" in os.environ else settings.precision,
+        plugins=plugins,
     )
     fabric.launch()
     fabric.seed_everything(settings.seed)
