@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 from pipeline_scene import FPS, camera_at, draw_person, walking
 
 from pose2sim_biokin.compare.result import BackendResult, read_result
+from pose2sim_biokin.io.calibration import write_calibration
 from pose2sim_biokin.io.mot import write_mot
 from pose2sim_biokin.io.osim import write_osim
 from pose2sim_biokin.motion import FrameQuality, Motion
 from pose2sim_biokin.overlay import stick_figure, write_overlay
 from pose2sim_biokin.quality import build_quality, write_quality
 from pose2sim_biokin.skeleton import load_skeleton
+from pose2sim_biokin.vision.camera import Camera
 
 VIEWS = ("cam01", "cam02")
 
@@ -24,7 +27,8 @@ def write_trial(
     count: int = 60,
     missing: tuple[int, ...] = (),
     interpolated: tuple[int, ...] = (),
-    overlays: bool = True,
+    overlays: bool = False,
+    recordings: bool = False,
     label: str = "biokin",
     change=None,
     warnings: tuple[str, ...] = (),
@@ -33,7 +37,7 @@ def write_trial(
 
     Args:
         missing: frames without a pose. interpolated: frames flagged as such.
-        overlays: also both overlay videos.
+        overlays: also both overlay videos. recordings: also calibration and videos of both cameras.
         label: of the result, and part of the files' names.
         change: (time, coordinates (T, nc), skeleton) -> coordinates, to make another backend's result.
     """
@@ -55,6 +59,8 @@ def write_trial(
         write_quality(kinematics / f"{stem}_quality.json", quality)
         if overlays:
             _overlays(kinematics, stem, motion, skeleton)
+    if recordings:
+        _recordings(folder, count, skeleton)
     return read_result(osim, mot, label)
 
 
@@ -64,7 +70,7 @@ def _quality(motion: Motion, interpolated, skeleton, folder, warnings) -> dict:
     flags = np.zeros(count, bool)
     flags[interpolated] = True
     overlap = np.full((count, 2), 0.96)
-    overlap[count // 2, 1] = 0.61
+    overlap[count // 4, 1] = 0.61
     overlap[~posed] = np.nan
     evidence = FrameQuality(
         np.stack([posed, posed], 1), flags, np.where(posed, 0.9, np.nan), np.ones((count, 3)), overlap,
@@ -87,10 +93,27 @@ def _quality(motion: Motion, interpolated, skeleton, folder, warnings) -> dict:
     return build_quality(motion, np.arange(count), list(VIEWS), skeleton, run)
 
 
+def cameras() -> list[Camera]:
+    """The two cameras, 100 degrees apart."""
+    return [camera_at(view, 100 * k) for k, view in enumerate(VIEWS)]
+
+
+def _recordings(folder: Path, count: int, skeleton) -> None:
+    figure = stick_figure(walking(count, skeleton), skeleton)
+    (folder / "videos").mkdir()
+    (folder / "calibration").mkdir()
+    write_calibration(folder / "calibration" / "Calib.toml", cameras())
+    for camera in cameras():
+        path = folder / "videos" / f"{camera.name}.avi"
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), FPS, camera.size)
+        for row in range(count):
+            writer.write(draw_person(camera, figure, row, (120, 120, 120)))
+        writer.release()
+
+
 def _overlays(kinematics: Path, stem: str, motion: Motion, skeleton) -> None:
     figure = stick_figure(motion, skeleton)
-    for k, view in enumerate(VIEWS):
-        camera = camera_at(view, 100 * k)
+    for camera in cameras():
 
         def images(camera=camera):
             for row in range(len(motion.time)):
@@ -98,4 +121,4 @@ def _overlays(kinematics: Path, stem: str, motion: Motion, skeleton) -> None:
                 blank = np.full((camera.height, camera.width, 3), 25, np.uint8)
                 yield row, draw_person(camera, figure, row, (40, 40, 200)) if seen else blank
 
-        write_overlay(kinematics / f"{stem}_{view}.mp4", images(), camera, figure, FPS)
+        write_overlay(kinematics / f"{stem}_{camera.name}.mp4", images(), camera, figure, FPS)

@@ -89,7 +89,7 @@ def write_comparison_report(
     tables = [metrics_table(comparison), joint_table(comparison), orientation_table(comparison)]
     tables.append(smoothness_table(comparison))
     blocks.append(Block("numbers", "Numbers", tables=[table for table in tables if table is not None]))
-    notes = [f"Locked in all models, and not drawn: {', '.join(still)}."] if still else []
+    notes = [f"They move in no result and are not drawn: {', '.join(still)}."] if still else []
     known = [path.with_name("comparison.json"), path.with_name("comparison.csv"), *files]
     trial = comparison.trial or comparison.name
     page = {

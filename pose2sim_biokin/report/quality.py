@@ -113,8 +113,9 @@ def items(result: BackendResult) -> list[Item]:
             Item("warn" if gaps else "ok", "Gaps.", f"{gaps} in the motion file."),
         ]
     summary = about.get("summary") or {}
-    found = [_count(summary.get("frames_without_pose"), len(result.time), "without a pose")]
-    found.append(_count(summary.get("frames_interpolated"), len(result.time), "interpolated"))
+    total = summary.get("frames") or len(result.time)
+    found = [_count(summary.get("frames_without_pose"), total, "without a pose")]
+    found.append(_count(summary.get("frames_interpolated"), total, "interpolated"))
     for view, worst in (summary.get("overlap_worst") or {}).items():
         mean = (summary.get("overlap_mean") or {}).get(view)
         if worst is not None and mean is not None:

@@ -64,7 +64,7 @@ def write_trial_report(
     if drawn is not None:
         for i, side in enumerate(_SIDES):
             links = [k for k, s in enumerate(drawn.sides) if s == side]
-            payload.skeleton(i, replace(drawn, marks=drawn.marks if side == "" else {}), links)
+            payload.skeleton(i, drawn, links)
         parts = [
             (
                 LEGEND[i],

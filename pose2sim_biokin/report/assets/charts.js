@@ -19,7 +19,7 @@ const axis = (more) => ({
 });
 
 const layout = (more) => ({
-  margin: { l: 42, r: 6, t: 6, b: 30 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: FONT,
+  margin: { l: 50, r: 6, t: 6, b: 30 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: FONT,
   showlegend: false, hovermode: "x unified", dragmode: touch ? false : "zoom",
   hoverlabel: { font: { ...FONT, color: "#1d2329" }, bgcolor: "rgba(255,255,255,0.94)", bordercolor: "#c9ced3" }, ...more,
 });
@@ -43,7 +43,7 @@ const kinds = {
       const source = report.sources[line.sources[0]];
       data.push({
         x: time, y: array(line.y), name: line.label, mode: "lines", yaxis: "y2", sources: line.sources,
-        line: { color: source.colour, width: 1.2, dash: spec.differences.length > 1 ? source.dash : "solid" }, fill: spec.differences.length > 1 ? "none" : "tozeroy",
+        line: { color: source.colour, width: 1.2, dash: spec.differences.length > 1 ? source.dash : "solid" }, fill: spec.differences.length > 1 || array(line.y).some(Number.isNaN) ? "none" : "tozeroy",
         fillcolor: translucent(source.colour, 0.15), hovertemplate: `%{y:+.${spec.digits}f}${spec.unit}`, hoverlabel: { namelength: -1 },
       });
     }

@@ -4,7 +4,7 @@
 const player = (() => {
   const element = (id) => document.getElementById(id);
   const [view, scrub, clock, playButton] = ["view", "scrub", "clock", "play"].map(element);
-  const HOME = { eye: { x: 1.35, y: 1.15, z: 0.55 }, center: { x: 0, y: 0, z: -0.05 }, up: { x: 0, y: 0, z: 1 } };
+  const HOME = { eye: { x: 1.25, y: 1.05, z: 0.5 }, center: { x: 0, y: 0, z: -0.05 }, up: { x: 0, y: 0, z: 1 } };
   const last = time.length - 1;
   let frame = 0, playing = false, centre = "person", camera = HOME, drawn = false, started = 0, from = 0;
   const figures = report.figures.map((figure) => ({ ...figure, points: array(figure.points) }));
@@ -65,19 +65,35 @@ const player = (() => {
     return { x, y, z };
   }
 
-  function scene() {
+  /** Limits of the scene along x, y and z. */
+  function extent() {
     const { low, high, reach } = limits;
-    const pad = 0.15;
-    const floor = low[2] - 0.03, top = Math.max(high[2] + 0.1, floor + 1.5);
-    const x = centre === "room" ? [low[0] - pad, high[0] + pad] : [-reach, reach];
-    const y = centre === "room" ? [low[1] - pad, high[1] + pad] : [-reach, reach];
+    const pad = 0.3, floor = low[2] - 0.03;
+    const [x, y] = [0, 1].map((k) => (centre === "room" ? [low[k] - pad, high[k] + pad] : [-reach, reach]));
+    return [x, y, [floor, Math.max(high[2] + 0.1, floor + 1.5)]];
+  }
+
+  /** Lines on the floor every half metre; they stay where they are in the room. */
+  function ground(row) {
+    const [x, y, [floor]] = extent(), lines = { x: [], y: [], z: [] };
+    const [ox, oy] = centre === "pelvis" ? [0, 0] : origin(figures[0], row);
+    const add = (x0, y0, x1, y1) => {
+      lines.x.push(x0, x1, null);
+      lines.y.push(y0, y1, null);
+      lines.z.push(floor, floor, null);
+    };
+    for (let u = Math.ceil((x[0] + ox) / 0.5) * 0.5; u <= x[1] + ox; u += 0.5) add(u - ox, y[0], u - ox, y[1]);
+    for (let v = Math.ceil((y[0] + oy) / 0.5) * 0.5; v <= y[1] + oy; v += 0.5) add(x[0], v - oy, x[1], v - oy);
+    return lines;
+  }
+
+  function scene() {
+    const [x, y, [floor, top]] = extent();
     const sizes = [x[1] - x[0], y[1] - y[0], top - floor];
     const unit = Math.max(...sizes) / 1.25;
     const plain = { showticklabels: false, title: { text: "" }, showspikes: false, zeroline: false, showbackground: false, showgrid: false, showline: false };
-    const grid = { ...plain, showgrid: true, gridcolor: "rgba(128,136,144,0.55)", dtick: 0.5 };
     return {
-      xaxis: { ...grid, range: x }, yaxis: { ...grid, range: y },
-      zaxis: { ...plain, range: [floor, top], showbackground: true, backgroundcolor: "rgba(128,136,144,0.16)" },
+      xaxis: { ...plain, range: x }, yaxis: { ...plain, range: y }, zaxis: { ...plain, range: [floor, top] },
       aspectmode: "manual", aspectratio: { x: sizes[0] / unit, y: sizes[1] / unit, z: sizes[2] / unit },
       camera, dragmode: "turntable",
     };
@@ -107,6 +123,7 @@ const player = (() => {
         marker: { size: 3, color: source.colour, symbol: source.symbol3d }, textposition: "middle right", connectgaps: false,
       };
     });
+    data.push({ type: "scatter3d", mode: "lines", ...ground(0), hoverinfo: "none", line: { color: "#aab1b8", width: 2 } });
     Plotly.newPlot(view, data, {
       margin: { l: 0, r: 0, t: 0, b: 0 }, paper_bgcolor: "rgba(0,0,0,0)", showlegend: false, hovermode: false, uirevision: "keep", scene: scene(),
     }, { ...CONFIG, scrollZoom: true });
@@ -125,10 +142,10 @@ const player = (() => {
   /** Draw the skeletons of the present frame. */
   function draw() {
     if (!drawn) return;
-    const parts = figures.map((figure) => bones(figure, frame));
+    const parts = [...figures.map((figure) => bones(figure, frame)), ground(frame)];
     Plotly.restyle(view, {
-      x: parts.map((p) => p.x), y: parts.map((p) => p.y), z: parts.map((p) => p.z), visible: figures.map((f) => visible[f.source]),
-    }, figures.map((_, i) => i));
+      x: parts.map((p) => p.x), y: parts.map((p) => p.y), z: parts.map((p) => p.z), visible: [...figures.map((f) => visible[f.source]), true],
+    }, parts.map((_, i) => i));
   }
 
   function show(row) {
