@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import pose2sim_biokin
 from pose2sim_biokin import cli
-from pose2sim_biokin.compare.upstream import missing_pose_weights, upstream_markers
+from pose2sim_biokin.compare.upstream import missing_pose_weights, run_upstream, upstream_markers
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.mot import write_mot
 from pose2sim_biokin.skeleton import ForwardKinematics, load_skeleton
@@ -144,3 +144,13 @@ def test_what_upstream_lacks_is_said(tmp_path, monkeypatch):
     assert outcome.comparison.labels == ("markers", "same")
     content = json.loads(outcome.paths["json"].read_text(encoding="utf-8"))
     assert any("opensim is not compared" in flag and "rtmpose" in flag for flag in content["flags"])
+
+
+def test_cameras_that_did_not_start_together_need_pose_sync(tmp_path):
+    folder = _project(tmp_path / "walk")
+    (folder / "pose" / "cam01_json").mkdir(parents=True)
+    (folder / "pose" / "cam01_json" / "cam01_000000.json").write_text("{}", encoding="utf-8")
+    config = rtoml.load(folder / "Config.toml") | {"biokin": {"sync_offsets": {"cam01": 3}}}
+    config["project"]["project_dir"] = str(folder)
+    with pytest.raises(BiokinError, match="no pose-sync. Run Pose2Sim.synchronization"):
+        run_upstream(config)
