@@ -46,6 +46,7 @@ def write_trial(
     coordinates = motion.coordinates.copy()
     if change is not None:
         coordinates = change(motion.time, coordinates, skeleton)
+    filmed = replace(motion, coordinates=coordinates.copy())
     coordinates[list(missing)] = np.nan
     motion = replace(motion, coordinates=coordinates)
     kinematics = folder / "kinematics"
@@ -60,7 +61,7 @@ def write_trial(
         if overlays:
             _overlays(kinematics, stem, motion, skeleton)
     if recordings:
-        _recordings(folder, count, skeleton)
+        _recordings(folder, filmed, skeleton)
     return read_result(osim, mot, label)
 
 
@@ -98,15 +99,15 @@ def cameras() -> list[Camera]:
     return [camera_at(view, 100 * k) for k, view in enumerate(VIEWS)]
 
 
-def _recordings(folder: Path, count: int, skeleton) -> None:
-    figure = stick_figure(walking(count, skeleton), skeleton)
+def _recordings(folder: Path, motion: Motion, skeleton) -> None:
+    figure = stick_figure(motion, skeleton)
     (folder / "videos").mkdir()
     (folder / "calibration").mkdir()
     write_calibration(folder / "calibration" / "Calib.toml", cameras())
     for camera in cameras():
         path = folder / "videos" / f"{camera.name}.avi"
         writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), FPS, camera.size)
-        for row in range(count):
+        for row in range(len(motion.time)):
             writer.write(draw_person(camera, figure, row, (120, 120, 120)))
         writer.release()
 
