@@ -96,9 +96,10 @@ def _cut_out(
 ) -> list[Mesh]:
     layers = outfit.dresser.layers
     covers = [(n, layer.field, layer.hides) for n, layer in enumerate(layers) if layer.hides is not None]
-    if outfit.skirt is not None:
-        field = skirt_field(chart, outfit.skirt.waist, outfit.skirt.length)
-        covers.append((len(layers), field, 0.07))
+    if (s := outfit.skirt) is not None:
+        rest, posed = outfit.dresser.skin, skin.astype(np.float64)
+        *hung, covered = skirt(chart, rest, posed, s.waist, s.length, s.ease, s.flare, s.waves)
+        covers.append((len(layers), skirt_field(chart, s.waist, covered), 0.07))
 
     def seen(number: int, field: np.ndarray) -> np.ndarray:
         """The part of a field that no later garment hides."""
@@ -132,22 +133,10 @@ def _cut_out(
                     two_sided=True,
                 )
             )
-    if outfit.skirt is not None:
-        s = outfit.skirt
-        vertices, faces, uv = skirt(
-            chart, skin.astype(np.float64), s.waist, s.length, s.ease, s.flare, s.waves
-        )
-        meshes.append(
-            make_mesh(
-                f"{prefix} skirt",
-                vertices,
-                faces,
-                uv / s.swatch.metres,
-                s.swatch.material,
-                person=person,
-                two_sided=True,
-            )
-        )
+    if s is not None:
+        vertices, faces, uv = hung
+        uv, cloth = uv / s.swatch.metres, s.swatch.material
+        meshes.append(make_mesh(f"{prefix} skirt", vertices, faces, uv, cloth, person=person, two_sided=True))
     return meshes + _attached(chart, outfit, skin, prefix, person)
 
 
