@@ -255,7 +255,7 @@ def renderer_of(config: Config) -> Renderer:
     r = config.render
     if r.renderer == "raster":
         return get_renderer("raster", device=r.device, supersample=r.supersample)
-    return get_renderer(r.renderer, samples=r.samples)
+    return get_renderer(r.renderer, samples=r.samples, plate_samples=4 * r.samples)
 
 
 def mesh_volume(vertices: np.ndarray, faces: np.ndarray) -> float:
