@@ -17,7 +17,8 @@ COMMANDS = {
     "cache": ("odah.cache", "cut training crops out of a data set's clips"),
     "train": ("odah.train", "train the network on caches and data sets; goes on where it stopped"),
     "segmenter": ("odah.segmenter.train_segmenter", "train the person segmenter that comes with the package"),
-    "evaluate": ("odah.evaluate", "errors per joint angle of a checkpoint on a cache"),
+    "evaluate": ("odah.evaluate", "errors of a checkpoint, and of other programs, against a truth"),
+    "ablate": ("odah.ablate", "short runs that differ in one thing: what does each part bring?"),
 }
 
 

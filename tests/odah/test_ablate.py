@@ -1,0 +1,170 @@
+"""A matrix of tiny runs on stick figures: shared runs are made once, and cut-off ones go on."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import toml
+from figures import write_shard
+
+from odah import ablate
+from odah.ablate import Data, markdown, read_matrix
+from odah.settings import read_settings
+from pose2sim_biokin.errors import BiokinError
+from pose2sim_biokin.network.checkpoint import load_checkpoint
+
+CONFIGS = Path(__file__).parents[2] / "training" / "configs"
+TINY = """
+base = "fast"
+[preset]
+size = 32
+[preset.hourglass]
+channels = 16
+widths = [16, 16, 16]
+stem_channels = 8
+[preset.points]
+count = 48
+hidden = [32, 32]
+dense = [64]
+[preset.refinement]
+blocks = [1, 1, 1]
+channels = [16, 16, 32]
+heads = [1, 1, 1]
+[train]
+batch_size = 8
+precision = "32-true"
+refine_passes = 1
+refine_batch = 2
+"""
+MATRIX = """
+base = "tiny.toml"
+steps = 2
+refinement_minutes = 0.02
+[[table]]
+title = "Data"
+[[table.run]]
+name = "half"
+share = 0.5
+[[table.run]]
+name = "all"
+[[table]]
+title = "Losses"
+[[table.run]]
+name = "every term"
+[[table.run]]
+name = "without ranges"
+loss = { range = 0.0 }
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ablation")
+    for i in range(2):
+        write_shard(folder / "frames" / f"shard-0000{i}", 16, 32, seed=i)
+    write_shard(folder / "dense" / "shard-00000", 64, 32, seed=5, dense=True)
+    (folder / "tiny.toml").write_text(TINY, encoding="utf-8")
+    (folder / "matrix.toml").write_text(MATRIX, encoding="utf-8")
+    return folder
+
+
+def test_a_matrix_of_runs(folder, tmp_path, monkeypatch, capsys):
+    made = []
+    original = ablate._call
+    monkeypatch.setattr(ablate, "_call", lambda f, a: (made.append(f.__module__), original(f, a))[1])
+    frames, dense, out = str(folder / "frames"), str(folder / "dense"), tmp_path / "out"
+    arguments = [str(folder / "matrix.toml"), "--train", frames, "--validation", frames, "--output", str(out)]
+    arguments += ["--validation-windows", dense, "--threads", "1"]
+    assert ablate.main(arguments) == 0
+    assert made.count("odah.train") == 3  # "all" and "every term" are one run
+    rows = json.loads((out / "ablation.json").read_text("utf-8"))
+    by_name = {row["name"]: row for row in rows}
+    assert [row["name"] for row in rows] == ["half", "all", "every term", "without ranges"]
+    assert {row["steps"] for row in rows} == {2} and not any(row["error"] for row in rows)
+    assert by_name["all"]["frames_17_deg"] == by_name["every term"]["frames_17_deg"]
+    assert by_name["all"]["frames_17_deg"] != by_name["half"]["frames_17_deg"]
+    assert by_name["all"]["windows_speed_deg_s"] > 0
+    with (out / "ablation.csv").open(encoding="utf-8") as file:
+        assert float(list(csv.DictReader(file))[0]["frames_pelvis_mm"]) == by_name["half"]["frames_pelvis_mm"]
+    text = (out / "ablation.md").read_text("utf-8")
+    assert text in capsys.readouterr().out and "## Losses" in text and "| without ranges | 2 |" in text
+    configs = [read_settings(path) for path in (out / "runs").glob("*/experiment.toml")]
+    assert sorted(c.weights.range for c in configs) == [0, 1, 1] and {c.steps for c in configs} == {2}
+
+    made.clear()
+    assert ablate.main(arguments) == 0 and made == []  # all there
+    weights = next((out / "runs").glob("*/weights.pt"))
+    weights.unlink()  # as if cut off after training
+    (weights.parent / "result.json").unlink()
+    assert ablate.main(arguments) == 0 and made == ["odah.train", "odah.export"]
+    assert json.loads((out / "ablation.json").read_text("utf-8")) == rows
+
+
+def test_a_refinement_behind_the_frames(folder, tmp_path):
+    """The row has the refined network's figures, or says why the refinement was left out."""
+    text = MATRIX[: MATRIX.index("[[table]]")] + (
+        '[[table]]\ntitle = "Sequences"\n[[table.run]]\nname = "frames"\n'
+        '[[table.run]]\nname = "refined"\nstage = "refinement"\n'
+    )
+    path = folder / "sequences.toml"
+    path.write_text(text, encoding="utf-8")
+    dense = (str(folder / "dense"),)
+    data = Data((str(folder / "frames"),), (str(folder / "frames"),), dense, dense)
+    frames, refined = ablate.ablate(read_matrix(path), data, tmp_path, threads=1, log=lambda _: None)
+    assert frames["error"] is None and frames["windows_17_deg"] > 0
+    record = json.loads(next(tmp_path.glob("runs/refinement-*/refinement.json")).read_text("utf-8"))
+    if record["kept"]:
+        network = load_checkpoint(next(tmp_path.glob("runs/refinement-*/weights.pt"))).network
+        assert network.refiner is not None and refined["frames_17_deg"] == frames["frames_17_deg"]
+        assert refined["windows_17_deg"] != frames["windows_17_deg"]
+    else:
+        assert "no better than doing without" in refined["error"]
+        assert f"{record['refined']['constrained_deg']:.2f} deg" in refined["error"]
+    with pytest.raises(BiokinError, match="give dense data with --windows"):
+        ablate.ablate(read_matrix(path), data.__class__(data.train, data.validation), tmp_path)
+
+
+def test_a_run_that_fails_is_a_row(folder, tmp_path):
+    path = folder / "wrong.toml"
+    path.write_text(MATRIX.replace("range = 0.0", "love = 0.0"), encoding="utf-8")
+    matrix = read_matrix(path)
+    data = Data((str(folder / "frames"),), (str(folder / "frames"),))
+    only = ablate.Matrix((("Losses", matrix.tables[1][1][1:]),), 1, 1.0, 1.0)
+    (row,) = ablate.ablate(only, data, tmp_path, threads=1, log=lambda _: None)
+    assert "exit code 1" in row["error"] or "love" in row["error"]
+    assert "without ranges (failed" in markdown([row])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("share = 0.5", "share = 1.5", "share 1.5"),
+        ("share = 0.5", 'stage = "third"', "stage 'third'"),
+        ('name = "half"', 'name = "all"', "runs of different names"),
+        ("share = 0.5", "speed = 2", "unknown key speed"),
+        ("steps = 2", "hours = 2", "unknown key hours"),
+        ('base = "tiny.toml"', 'base = "none.toml"', "none.toml: cannot be read"),
+    ],
+)
+def test_matrices_that_cannot_be_used(folder, old, new, message):
+    path = folder / "bad.toml"
+    path.write_text(MATRIX.replace(old, new), encoding="utf-8")
+    with pytest.raises(BiokinError, match=message):
+        read_matrix(path)
+
+
+def test_the_papers_tables_are_a_matrix(tmp_path):
+    matrix = read_matrix(CONFIGS / "ablation.toml")
+    assert len(matrix.tables) == 3 and matrix.minutes == 30
+    assert {run.stage for _, runs in matrix.tables for run in runs} == set(ablate.STAGES)
+    base = read_settings(CONFIGS / "fast.toml")
+    for _, runs in matrix.tables:
+        for run in runs:
+            path = tmp_path / "experiment.toml"
+            path.write_text(toml.dumps(run.settings), encoding="utf-8")
+            settings = read_settings(path)  # every key is one that training knows
+            assert settings.preset == base.preset
+            assert (settings.weights == base.weights) == (not run.name.startswith("without"))

@@ -1,0 +1,368 @@
+"""What each part brings: many short runs that differ in one thing, measured on validation data.
+
+    odah ablate configs/ablation.toml --train cache/frames --validation cache/frames_val \\
+        --windows cache/sequences --validation-windows cache/sequences_val --minutes 30 --output runs/ablation
+
+CONFIG are matrices of experiments (TOML): tables of runs, each of which states what differs from the base:
+
+    base = "fast.toml"              experiment file that all runs begin with, beside the matrix
+    minutes = 30                    of each encoder; or steps = 2000
+    refinement_minutes = 8          of each refinement
+    [[table]]
+    title = "Losses"
+    [[table.run]]
+    name = "without the ranges"
+    loss = { range = 0.0 }          any table of an experiment file: preset, loss, augmentation, train
+    share = 0.25                    of the training shards, the first ones
+    stage = "refinement"            behind the frame encoder, on --windows; or "joint": both together
+
+All runs start from the same weights (the seed's) and are ended alike. A run is known by all that decides what
+it is, so runs that several tables have in common are made once, and a command that was cut off goes on where
+it stopped. Writes ablation.json, .csv and .md; the runs are in runs/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import math
+import sys
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import toml
+import torch
+
+from odah.dataset import ShardSet, find_shards
+from odah.evaluation.caches import score_frames, score_windows
+from odah.evaluation.summary import summarize
+from pose2sim_biokin.errors import BiokinError
+from pose2sim_biokin.io.atomic import OutputSet, atomic_path
+from pose2sim_biokin.predictor import Predictor
+
+STAGES = ("encoder", "refinement", "joint")
+_TABLES = ("preset", "loss", "augmentation", "train")
+_KEYS = {"name", "share", "stage", *_TABLES}
+# Column of a table -> where it comes from: (kind of validation data, key of the summary).
+COLUMNS = {
+    "frames_17_deg": ("frames", "mae_17_deg"),
+    "frames_pa_mpjpe_mm": ("frames", "pa_mpjpe_mm"),
+    "frames_pelvis_mm": ("frames", "pelvis_mm"),
+    "windows_17_deg": ("windows", "mae_17_deg"),
+    "windows_pa_mpjpe_mm": ("windows", "pa_mpjpe_mm"),
+    "windows_pa_mpjve_mm_s": ("windows", "pa_mpjve_mm_s"),
+    "windows_speed_deg_s": ("windows", "angle_speed_deg_s"),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row of a table.
+
+    Attributes:
+        name: of the row.
+        settings: of the experiment file, base and differences together.
+        share: of the training shards. stage: the last one of STAGES that is made.
+    """
+
+    name: str
+    settings: dict = field(repr=False)
+    share: float = 1.0
+    stage: str = "encoder"
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Tables of runs: titles and rows; how long the runs are."""
+
+    tables: tuple[tuple[str, tuple[Run, ...]], ...]
+    steps: int | None
+    minutes: float
+    refinement_minutes: float
+
+
+@dataclass(frozen=True)
+class Data:
+    """Folders of shards: single frames and dense windows, to train on and to measure by."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    windows: tuple[str, ...] = ()
+    validation_windows: tuple[str, ...] = ()
+    limit: int = 2048
+
+
+def read_matrix(path: str | Path) -> Matrix:
+    """A matrix of experiments; see the module docstring.
+
+    Raises:
+        BiokinError: a file is missing or broken, or has keys that are not known.
+    """
+    path = Path(path)
+    values = _read_toml(path)
+    base = _read_toml(path.parent / values.pop("base")) if "base" in values else {}
+    tables = []
+    for table in values.pop("table", []):
+        title = str(table.get("title", "Runs"))
+        rows = tuple(_run(path, base, row) for row in table.get("run", ()))
+        names = [run.name for run in rows]
+        if not rows or len(set(names)) < len(names):
+            raise BiokinError(f"{path}: table {title!r}: expected runs of different names, found {names}.")
+        tables.append((title, rows))
+    lengths = {key: values.pop(key, None) for key in ("steps", "minutes", "refinement_minutes")}
+    if values or not tables:
+        what = f"unknown key {', '.join(values)}" if values else "no [[table]]"
+        raise BiokinError(
+            f"{path}: {what}; expected base, steps or minutes, refinement_minutes, and tables of runs."
+        )
+    return Matrix(
+        tuple(tables), lengths["steps"], lengths["minutes"] or 30.0, lengths["refinement_minutes"] or 8.0
+    )
+
+
+def ablate(matrix: Matrix, data: Data, output: Path, threads: int | None = None, log=print) -> list[dict]:
+    """Make all runs of a matrix that are not there yet, measure them, and write the tables.
+
+    Returns:
+        One row a run and table: table, name, stage, share, steps, pairs, minutes, COLUMNS, error.
+
+    Raises:
+        BiokinError: data are missing. A run that fails is a row with its error, and the others go on.
+    """
+    if any(run.stage != "encoder" for _, runs in matrix.tables for run in runs) and not data.windows:
+        raise BiokinError(
+            "The matrix has refinements: give dense data with --windows and --validation-windows."
+        )
+    shards = find_shards(data.train)
+    find_shards(data.validation)
+    rows = []
+    for title, runs in matrix.tables:
+        for run in runs:
+            log(f"[ablate] {title}: {run.name}")
+            row = {"table": title, "name": run.name, "stage": run.stage, "share": run.share, "error": None}
+            try:
+                row |= _made(run, matrix, data, shards, output / "runs", threads)
+            except BiokinError as error:
+                row["error"] = str(error)
+                log(f"[ablate] {run.name} failed: {error}")
+            rows.append(row)
+            write_tables(output, rows)
+    return rows
+
+
+def write_tables(output: Path, rows: Sequence[dict]) -> None:
+    """Write ablation.json, ablation.csv and ablation.md, all together."""
+    with OutputSet() as outputs:
+        text = json.dumps(rows, indent=1, allow_nan=False)
+        outputs.stage(output / "ablation.json").write_text(text + "\n", encoding="utf-8")
+        outputs.stage(output / "ablation.md").write_text(markdown(rows), encoding="utf-8")
+        names = ["table", "name", "stage", "share", "steps", "pairs", "minutes", *COLUMNS, "error"]
+        with outputs.stage(output / "ablation.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows({name: row.get(name) for name in names} for row in rows)
+        outputs.commit()
+
+
+def markdown(rows: Sequence[dict]) -> str:
+    """The tables for people; figures are of validation data."""
+    titles = ["run", "steps", "17, deg", "PA-MPJPE, mm", "pelvis, mm", "windows: 17, deg", "PA-MPJPE, mm"]
+    titles += ["PA-MPJVE, mm/s", "speed of the 17, deg/s"]
+    digits = (2, 1, 0, 2, 1, 0, 0)
+    lines = []
+    for table in dict.fromkeys(row["table"] for row in rows):
+        lines += [f"## {table}", "", f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+        for row in (r for r in rows if r["table"] == table):
+            values = [row.get(column) for column in COLUMNS]
+            cells = ["" if v is None else f"{v:.{d}f}" for v, d in zip(values, digits, strict=True)]
+            name = f"{row['name']} (failed: {row['error']})" if row["error"] else row["name"]
+            lines.append(f"| {name} | {row.get('steps', '')} | {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _read_toml(path: Path) -> dict:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BiokinError(f"{path}: cannot be read as a TOML file ({error}).") from error
+
+
+def _run(path: Path, base: dict, row: dict) -> Run:
+    where = f"{path}: run {row.get('name')!r}"
+    unknown = sorted(set(row) - _KEYS)
+    if unknown or not isinstance(row.get("name"), str):
+        raise BiokinError(
+            f"{where}: {'unknown key ' + ', '.join(unknown) if unknown else 'no name'}; expected keys among "
+            f"{', '.join(sorted(_KEYS))}."
+        )
+    share, stage = float(row.get("share", 1.0)), row.get("stage", "encoder")
+    if not 0 < share <= 1 or stage not in STAGES:
+        raise BiokinError(
+            f"{where}: share {share:g}, stage {stage!r}; expected a share above 0 and at most 1, and a stage "
+            f"of {', '.join(STAGES)}."
+        )
+    differences = {name: row[name] for name in _TABLES if name in row}
+    return Run(row["name"], _merged(base, differences), share, stage)
+
+
+def _merged(base: dict, more: dict) -> dict:
+    """Nested tables of the one with those of the other on top."""
+    merged = dict(base)
+    for key, value in more.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
+
+
+def _made(run: Run, matrix: Matrix, data: Data, shards: list[Path], runs: Path, threads: int | None) -> dict:
+    """The figures of a run, which is made, or finished, first."""
+    from odah.export import main as export
+    from odah.train import main as train
+
+    settings = {k: v for k, v in run.settings.items() if k != "data"}
+    if matrix.steps is not None:
+        settings = _merged(settings, {"train": {"steps": matrix.steps}})
+    chosen = shards[: math.ceil(run.share * len(shards))]
+    length = [] if matrix.steps is not None else ["--hours", str(matrix.minutes / 60)]
+    about = [settings, [str(path.resolve()) for path in chosen], matrix.steps, matrix.minutes]
+    folder = runs / f"encoder-{_digest(about)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    config, weights = folder / "experiment.toml", folder / "weights.pt"
+    common = ["--threads", str(threads)] if threads else []
+    if not weights.is_file():
+        with atomic_path(config) as staged:
+            staged.write_text(toml.dumps(settings), encoding="utf-8")
+        arguments = [str(config), "--train", *map(str, chosen), "--validation", *data.validation]
+        _call(train, [*arguments, "--output", str(folder), *length, *common])
+        with atomic_path(weights) as staged:
+            _call(export, ["--config", str(config), "--run", str(folder), "--output", str(staged)])
+    if run.stage != "encoder":
+        about += [run.stage, data.windows, matrix.refinement_minutes]
+        behind = runs / f"{run.stage}-{_digest(about)}"
+        weights = _sequence(run.stage, weights, config, behind, data, matrix, common)
+        folder = behind
+    result = folder / "result.json"
+    if not result.is_file():
+        values = _measured(weights, data)
+        with atomic_path(result) as staged:
+            staged.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    return json.loads(result.read_text(encoding="utf-8"))
+
+
+def _sequence(
+    stage: str, encoder: Path, config: Path, folder: Path, data: Data, matrix: Matrix, common: list[str]
+) -> Path:
+    """Weights of the refinement behind an encoder, or of both trained together from there."""
+    from odah.export import main as export
+    from odah.train import main as train
+
+    weights = folder / "weights.pt"
+    if weights.is_file():
+        return weights
+    folder.mkdir(parents=True, exist_ok=True)
+    arguments = [str(config), "--stage", stage, "--initial", str(encoder), "--output", str(folder)]
+    arguments += ["--train", *data.windows, "--validation", *data.validation_windows, *common]
+    _call(train, [*arguments, "--hours", str(matrix.refinement_minutes / 60)])
+    if stage == "refinement":
+        _check_kept(json.loads((folder / "refinement.json").read_text(encoding="utf-8")))
+    with atomic_path(weights) as staged:
+        source = ["--config", str(config), "--run", str(folder)]
+        if stage == "refinement":
+            source = ["--weights", str(encoder), "--refinement", str(folder)]
+        _call(export, [*source, "--output", str(staged)])
+    return weights
+
+
+def _check_kept(record: dict) -> None:
+    """BiokinError, with the figures, when the refinement was no better than doing without."""
+    if not record["kept"]:
+        figures = ", ".join(
+            f"{name.replace('_', ' ')} {record[name]['constrained_deg']:.2f} deg and "
+            f"{record[name]['angle_speed_error_deg_s']:.0f} deg/s"
+            for name in ("refined", "encoder", "low_pass_6_hz")
+        )
+        raise BiokinError(f"left out, since it is no better than doing without: {figures}")
+
+
+def _measured(weights: Path, data: Data) -> dict:
+    """Steps and pairs of the weights' training, and their errors on the validation data."""
+    predictor = Predictor(weights, "cpu")
+    training = predictor.checkpoint.record.get("training") or {}
+    summaries = {
+        "frames": summarize(
+            score_frames(predictor, ShardSet(find_shards(data.validation)), "frames", "run", data.limit)
+        )
+    }
+    if data.validation_windows:
+        windows = ShardSet(find_shards(data.validation_windows))
+        summaries["windows"] = summarize(score_windows(predictor, windows, "windows", "run"))
+    return {
+        "steps": training.get("steps"),
+        "pairs": training.get("pairs"),
+        "minutes": round(60 * training["hours"], 2) if "hours" in training else None,
+        **{
+            name: summaries[kind][key] if kind in summaries else None for name, (kind, key) in COLUMNS.items()
+        },
+        "validation": summaries,
+    }
+
+
+def _call(command, arguments: list[str]) -> None:
+    """Run a command of this package; BiokinError when it says that it failed."""
+    if code := command(arguments):
+        raise BiokinError(
+            f"odah {command.__module__.rsplit('.', 1)[-1]} ended with exit code {code}; see above."
+        )
+
+
+def _digest(values) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode("utf-8")).hexdigest()[:12]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; see the module docstring."""
+    parser = argparse.ArgumentParser(
+        prog="odah ablate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("configs", nargs="+", metavar="CONFIG", help="matrices of experiments (TOML)")
+    parser.add_argument("--train", nargs="+", required=True, help="folders of shards of single frames")
+    parser.add_argument("--validation", nargs="+", required=True, help="the same, to measure by")
+    parser.add_argument("--windows", nargs="*", default=[], help="folders of dense shards")
+    parser.add_argument("--validation-windows", nargs="*", default=[], help="the same, to measure by")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the runs and tables")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=float, help="of each encoder, instead of the matrix's")
+    length.add_argument("--steps", type=int, help="of each encoder, instead of minutes")
+    parser.add_argument("--refinement-minutes", type=float, help="of each refinement")
+    parser.add_argument("--limit", type=int, default=2048, help="single frames measured (default 2048)")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    options = parser.parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    folders = (options.train, options.validation, options.windows, options.validation_windows)
+    try:
+        matrices = [read_matrix(path) for path in options.configs]
+        first = matrices[0]
+        steps = None if options.minutes else options.steps or first.steps
+        matrix = Matrix(
+            tuple(table for matrix in matrices for table in matrix.tables),
+            steps,
+            options.minutes or first.minutes,
+            options.refinement_minutes or first.refinement_minutes,
+        )
+        data = Data(*map(tuple, folders), options.limit)
+        rows = ablate(matrix, data, options.output, options.threads)
+    except BiokinError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(markdown(rows))
+    return 1 if any(row["error"] for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
