@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import shutil
 import weakref
+from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -54,9 +55,17 @@ class LiveShards:
         settings: see LiveSettings.
         folder: where shards lie until they are used; emptied first.
         share: (i, n): renders each n-th shard from the i-th on.
+        render: `odah.crops.render_shard`, or what does the same.
     """
 
-    def __init__(self, settings: LiveSettings, folder: str | Path, share: tuple[int, int] = (0, 1)):
+    def __init__(
+        self,
+        settings: LiveSettings,
+        folder: str | Path,
+        share: tuple[int, int] = (0, 1),
+        render: Callable[[Settings, int, Path], Path] = render_shard,
+    ):
+        self._render = render
         self.settings, self.folder, self.share = settings, Path(folder), share
         if not 0 <= settings.seed < 100 or settings.subjects > 10_000:
             raise BiokinError(
@@ -130,7 +139,7 @@ class LiveShards:
                 for k in range(block * self.settings.block, (block + 1) * self.settings.block)
             )
             self._ordered[block] = [
-                self._pool.submit(render_shard, self._crops, number, self.folder) for number in numbers
+                self._pool.submit(self._render, self._crops, number, self.folder) for number in numbers
             ]
 
 
