@@ -1,4 +1,4 @@
-"""The command line: ``biokin demo | run | compare | report | plot | backends | doctor``.
+"""The command line: ``biokin demo | run | check | compare | report | plot | backends | doctor``.
 
 Exit codes: 0 done, 1 input that cannot be used or a problem that doctor found, 2 wrong command line,
 130 Ctrl-C.
@@ -17,7 +17,7 @@ from rich.table import Table
 
 import pose2sim_biokin
 from pose2sim_biokin.errors import BiokinError
-from pose2sim_biokin.tables import comparison_tables, session_table
+from pose2sim_biokin.tables import check_table, comparison_tables, session_table
 from pose2sim_biokin.terminal import bars, errors_told, logging_to
 from pose2sim_biokin.trials import read_configs, trial_folder
 
@@ -86,6 +86,26 @@ def run(
     """
     with errors_told():
         _run(project, _overrides(views, device, weights, segmentation), quiet)
+
+
+@app.command()
+def check(
+    project: Project = Path("."),
+    frames: Annotated[int, typer.Option(min=1, help="Frames of each camera to look at.")] = 24,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
+    device: Device = None,
+    segmentation: Segmentation = None,
+    quiet: Quiet = False,
+) -> None:
+    """Hold results that are there against the person's masks in every camera, and against the floor."""
+    from pose2sim_biokin.recheck import check_project
+
+    overrides = _overrides(None, device, None, segmentation)
+    with errors_told():
+        with _logging_of(project, quiet) as console:
+            checks = check_project(project, overrides, frames, json_file, lambda: bars(console, quiet))
+        if not quiet:
+            _print([check_table(found) for found in checks], {})
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The demonstration project: Pose2Sim's own single-person recording, set to this package's backend."""
+"""Demonstration projects: Pose2Sim's own recordings, set to this package's backend."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from pose2sim_biokin.errors import BiokinError
 MARKER = ".biokin_demo"  # a folder with this file in it was made here
 
 
-def make_demo(folder: Path | str, views: list[str] | None = None) -> Path:
+def make_demo(
+    folder: Path | str, views: list[str] | None = None, recording: str = "Demo_SinglePerson"
+) -> Path:
     """Copy the demo out of the installed Pose2Sim, convert its calibration and choose the backend.
 
     A folder that this function made is left as it is. A new one appears complete or not at all.
@@ -21,6 +23,7 @@ def make_demo(folder: Path | str, views: list[str] | None = None) -> Path:
     Args:
         folder: where to put it.
         views: two camera names for ``[biokin] views``; "auto" when absent.
+        recording: which of Pose2Sim's demos.
 
     Raises:
         BiokinError: something else is there already, it cannot be written, or Pose2Sim has no demo.
@@ -33,7 +36,7 @@ def make_demo(folder: Path | str, views: list[str] | None = None) -> Path:
             f"{folder}: there is something here already that biokin demo did not make. Choose another folder "
             "with --output, or move it away."
         )
-    source = _demo_in_pose2sim()
+    source = _demo_in_pose2sim(recording)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}_", dir=folder.parent) as temporary:
@@ -68,13 +71,13 @@ def choose_backend(config: str, views: list[str] | None = None) -> str:
     return config[: header.end()] + line + config[header.end() :].rstrip() + section
 
 
-def _demo_in_pose2sim() -> Path:
+def _demo_in_pose2sim(recording: str) -> Path:
     spec = importlib.util.find_spec("Pose2Sim")
     for place in (spec.submodule_search_locations or []) if spec else []:
-        demo = Path(place) / "Demo_SinglePerson"
+        demo = Path(place) / recording
         if (demo / "Config.toml").is_file():
             return demo
-    raise BiokinError("The installed Pose2Sim has no Demo_SinglePerson. Update it: pip install -U pose2sim")
+    raise BiokinError(f"The installed Pose2Sim has no {recording}. Update it: pip install -U pose2sim")
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -184,31 +184,27 @@ def choose_subject(views: Sequence[View], people: Sequence[People], frames: rang
     )
 
 
-def subject_elsewhere(
+def people_at(
     views: Sequence[View],
-    frames: range,
-    subject: Subject,
+    positions: Mapping[int, np.ndarray],
     segmenter: PersonSegmenter,
     batch: int,
     progress: Progress,
     looked: Mapping[str, People] | None = None,
     count: int = UNUSED_FRAMES,
 ) -> list[dict[int, PackedMask]]:
-    """The subject's masks in some frames of cameras that were not used to find the subject.
-
-    Who is the subject there, only the used views say: the person on whom the subject's place projects.
+    """Masks of the person who is at a place that is known from elsewhere, in some frames of each view.
 
     Args:
-        views: the cameras that were not used.
-        frames: of the trial.
-        subject: as found in the used views.
-        looked: camera -> people of some frames, where they are known from choosing the views.
-        count: frames of each other camera to look at.
+        views: cameras in which the person has not been looked for.
+        positions: synchronised frame -> (3,) where the person's middle is in the world, m.
+        looked: camera -> people of some frames, where they are known.
+        count: frames of each other camera to look at, evenly spread.
 
     Returns:
         For each view, synchronised frame -> mask; empty where the segmenter has no masks of that camera.
     """
-    known = [frame for frame in frames if frame in subject.positions]
+    known = sorted(positions)
     everybody: list[People] = []
     for view in views:
         people = (looked or {}).get(view.name)
@@ -224,9 +220,7 @@ def subject_elsewhere(
         everybody.append(people)
     masks = []
     for view, people in zip(views, everybody, strict=True):
-        found = {
-            frame: _at(view, people[frame], subject.positions[frame]) for frame in known if frame in people
-        }
+        found = {frame: _at(view, people[frame], positions[frame]) for frame in known if frame in people}
         masks.append({frame: mask for frame, mask in found.items() if mask is not None})
     return masks
 

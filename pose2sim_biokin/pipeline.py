@@ -101,8 +101,9 @@ def run_trial(
             with clock("checking the result"):
                 others = _unused(trial, views)
                 batch = config.batch_size
-                elsewhere = perception.subject_elsewhere(
-                    others, frames, subject, segmenter, batch, progress, looked
+                # who it is there, the used views say, not the network
+                elsewhere = perception.people_at(
+                    others, subject.positions, segmenter, batch, progress, looked
                 )
                 masks = [*subject.masks, *elsewhere]
                 check = _check(trial, (*views, *others), frames, motion, skeleton, masks, progress)

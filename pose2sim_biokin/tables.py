@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
@@ -57,6 +57,35 @@ def session_table(outcomes: Sequence[TrialOutcome]) -> Table:
         row = figures.get(outcome.trial, {})
         cells = [v if isinstance(v, str) else _number(v) for v in (row.get(c) for c in columns)]
         table.add_row(escape(outcome.trial), *cells, escape(outcome.error or ""))
+    return table
+
+
+def check_table(check: dict[str, Any]) -> Table:
+    """What `pose2sim_biokin.recheck` found of one trial: a row a camera, and what the motion alone says."""
+    table = _table(f"{check['trial']}: {check['result']} against the person's masks")
+    table.add_column("camera", no_wrap=True)
+    for column in ("frames", "overlap (IoU)", "worst", "at frame", "joints inside"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("least inside")
+    for camera, view in check["views"].items():
+        limbs = {limb: share for limb, share in view["limbs"].items() if math.isfinite(share)}
+        least = min(limbs, key=limbs.get) if limbs else None
+        table.add_row(
+            escape(camera) + ("" if view["used"] else " (not used)"),
+            str(view["frames"]),
+            *(_number(view[key], 2) for key in ("iou_mean", "iou_worst")),
+            "-" if view["iou_worst_frame"] is None else str(view["iou_worst_frame"]),
+            _number(view["joints_inside"], 2),
+            "-" if least is None else f"{least} {limbs[least]:.2f}",
+        )
+    feet = check["feet"]
+    table.caption_justify = "left"
+    table.caption = (
+        f"Standing feet slide at {_number(feet['sliding_m_s'], 2)} m/s and reach "
+        f"{_number(100 * feet['penetration_m_worst'])} cm below the floor (at {_number(feet['floor_m'], 2)} "
+        f"m, as they stand). Swapped sides: {check['flips']} frames; sudden turns: "
+        f"{check['facing_jumps']}. Median jerk of the joints: {_number(check['jerk_m_s3'], 0)} m/s3."
+    )
     return table
 
 
