@@ -9,6 +9,8 @@ CHECKPOINT is a .pt file, or "default" for the weights in the package. DATA are
     data sets and clips   of `odah generate`: through the code of `biokin run`, with the clips' masks or, with
                           --segmentation auto, with a segmenter
     crop caches           of `odah crops`: single frames through the encoder, dense windows through everything
+    Pose2Sim trials       without a truth: the body is held against the person's masks, also in cameras that
+                          the network did not see (--check does it for the others, too)
     folders of results    pairs of .osim and .mot of any program beside a pair named truth (or reference);
                           such pairs in a clip's kinematics folder are measured too
 
@@ -29,8 +31,9 @@ from pathlib import Path
 
 import torch
 
+from odah.clips import ABOUT
 from odah.dataset import ShardSet, find_shards
-from odah.datasets import SPLITS
+from odah.datasets import SPLITS, is_dataset
 from odah.evaluation.caches import is_cache, score_cache, score_frames, score_windows
 from odah.evaluation.cases import Case, read_cases
 from odah.evaluation.score import Evaluator, Outcome
@@ -72,8 +75,9 @@ def evaluate_cases(
         try:
             for outcome in evaluator.outcomes(case):
                 outcomes.append(outcome)
-                figure = outcome.scored.mean(MAIN)
-                text = "" if figure is None else f": {figure:.2f} deg"
+                figures = ((MAIN, "deg"), ("iou_unused", "IoU in unused cameras"))
+                known = [(outcome.scored.mean(column), what) for column, what in figures]
+                text = "".join(f", {value:.2f} {what}" for value, what in known if value is not None)
                 log(f"{number} of {len(cases)}: {case.data}, {case.name}, {outcome.scored.method}{text}")
         except BiokinError as error:
             failed.append({"data": case.data, "clip": case.name, "reason": str(error)})
@@ -110,7 +114,7 @@ def _evaluate(options: argparse.Namespace, weights: str) -> int:
         scored += score_frames(predictor, shards, "frames", method, options.limit)
     if options.windows:
         scored += score_windows(predictor, ShardSet(find_shards(options.windows)), "windows", method)
-    outcomes, failed = evaluate_cases(cases, Evaluator(predictor, method))
+    outcomes, failed = evaluate_cases(cases, Evaluator(predictor, method, check=options.check))
     scored += [outcome.scored for outcome in outcomes]
     if not scored:
         raise BiokinError(f"Nothing could be measured. {failed[0]['reason']}")
@@ -136,9 +140,12 @@ def _evaluate(options: argparse.Namespace, weights: str) -> int:
 
 def _cases(options: argparse.Namespace, folders: Sequence[Path]) -> list[Case]:
     views = {"views": [v.strip() for v in options.views.split(",")]} if options.views else {}
-    clips = {"segmentation": options.segmentation or "masks", **views}
-    cases = [case for folder in folders for case in read_cases(folder, options.split, **clips)]
     films = {"segmentation": options.segmentation or "auto"}
+    cases = []
+    for folder in folders:
+        made_here = is_dataset(folder) or (folder / ABOUT).is_file()
+        how = {"segmentation": options.segmentation or "masks"} if made_here else films
+        cases += read_cases(folder, options.split, **how, **views)
     if options.opencap is not None:
         from odah.evaluation.opencap import read_opencap
 
@@ -171,6 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--smplx", type=Path, help="your SMPL-X models, for the truth of BMLmovi")
     parser.add_argument("--truth", type=Path, help="keep BMLmovi's truth here (default: OUTPUT/truth)")
     parser.add_argument("--views", help="two cameras, such as cam01,cam02 (default: the clips' settings)")
+    parser.add_argument("--check", action="store_true", help="overlap with the masks, where there is a truth")
     parser.add_argument("--limit", type=int, help="at most so many single frames of a cache, or clips")
     parser.add_argument("--sheets", type=int, default=8, help="worst clips of a data set drawn (default 8)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")

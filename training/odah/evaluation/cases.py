@@ -3,6 +3,7 @@
 A *case* is one trial: its films, if there are some, the truth, and results of programs that lie beside it.
 
     data set, clip      `odah generate` made them; truth in kinematics/truth.mot and truth.osim
+    Pose2Sim trial      without a truth: only checked against the person's masks
     folder of results   pairs of .osim and .mot, one of them named truth or reference, at any depth
 
 In a folder with a truth, every other .mot with an .osim of its name is somebody's result, so those that
@@ -69,6 +70,11 @@ class Case:
     same_clock: bool = True
     notes: tuple[str, ...] = ()
 
+    @property
+    def has_truth(self) -> bool:
+        """Something to compare with is known."""
+        return self.truth is not None or self.reference is not None
+
     def groups(self, time: np.ndarray, views: Sequence[View] = ()) -> dict[str, np.ndarray]:
         """Kind of grouping -> (T,) group of each frame.
 
@@ -113,10 +119,13 @@ def read_cases(folder: str | Path, split: str | None = None, **biokin) -> list[C
     if not folder.is_dir():
         raise BiokinError(f"{folder}: no such folder.")
     cases = _result_cases(folder)
+    if not cases and (folder / "Config.toml").is_file() and (folder / "videos").is_dir():
+        films = partial(_read_trial, folder, biokin)
+        return [Case(folder.name, folder.name, trial=films, about={"renderer": "real"})]
     if not cases:
         raise BiokinError(
-            f"{folder}: expected a data set or clip of `odah generate`, a cache of `odah crops`, or folders "
-            "with truth.osim and .mot (or reference.osim and .mot) and results beside them; found none."
+            f"{folder}: expected a data set or clip of `odah generate`, a cache of `odah crops`, a trial, or "
+            "folders with truth.osim and .mot (or reference) and results beside them; found none."
         )
     return cases
 
@@ -156,7 +165,7 @@ def _clip_case(folder: Path, data: str, name: str, biokin: dict) -> Case:
         name,
         Result("truth", folder / OSIM, folder / MOT),
         partial(_true_motion, folder),
-        partial(_clip_trial, folder, biokin),
+        partial(_read_trial, folder, biokin),
         find_results(folder / "kinematics", folder.name),
         groups,
     )
@@ -166,9 +175,12 @@ def _true_motion(folder: Path) -> Motion:
     return read_clip(folder).motion
 
 
-def _clip_trial(folder: Path, biokin: dict) -> Trial:
-    config = tomllib.loads((folder / "Config.toml").read_text(encoding="utf-8"))
-    config["project"]["project_dir"] = str(folder)
+def _read_trial(folder: Path, biokin: dict) -> Trial:
+    try:
+        config = tomllib.loads((folder / "Config.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BiokinError(f"{folder / 'Config.toml'}: cannot be read ({error}).") from error
+    config.setdefault("project", {})["project_dir"] = str(folder)
     config["biokin"] = config.get("biokin", {}) | biokin
     return read_trial(config)
 

@@ -10,6 +10,10 @@ the built-in skeleton):
                 section 6: MPJPE of the first derivative) of Procrustes-aligned frames. Lin et al. 2024 report
                 a joint velocity error of this name; that it is computed so is our reading.
 
+Where films are checked against the person's masks, with truth or without (`pose2sim_biokin.check`): overlap
+of the body's outline with the mask (intersection over union) in the cameras that the network saw, and in
+those that it did not see; share of the joint centres inside the masks.
+
 Frames without a pose (NaN) have no errors (NaN).
 """
 
@@ -45,6 +49,9 @@ COLUMNS = (
     "humerus_l_deg",
     "scale",
     "segment_mm",
+    "iou_used",
+    "iou_unused",
+    "joints_inside",
 )
 
 
@@ -144,6 +151,13 @@ def frame_errors(found: Posed, wanted: Posed, rate: float | None) -> dict[str, n
         errors["scale"] = np.where(ok, gap, np.nan)
     errors["segment_mm"] = _spread(_segment_errors(points, truth, shared, wanted.segments), rows, count)
     return errors
+
+
+def no_truth(posed: np.ndarray) -> dict[str, np.ndarray]:
+    """The errors where nothing is known to compare with: none. `posed` (T,) bool: there is a pose."""
+    nothing = np.full(len(posed), np.nan)
+    columns = dict.fromkeys((*SETS, "mpjpe_mm", "pa_mpjpe_mm"), nothing)
+    return columns | {"angles": np.full((len(posed), len(ANGLES)), np.nan), "missing": ~posed}
 
 
 def _rotations(found: Posed, wanted: Posed, ok: np.ndarray) -> dict[str, np.ndarray]:

@@ -7,21 +7,26 @@ from typing import NamedTuple
 import numpy as np
 
 from pose2sim_biokin import perception
+from pose2sim_biokin.check import JudgedView, check_motion
 from pose2sim_biokin.hookspecs import PersonSegmenter
 from pose2sim_biokin.io.project import Trial, View
 from pose2sim_biokin.motion import Motion
 from pose2sim_biokin.predictor import Predictor
 from pose2sim_biokin.progress import Progress, no_progress
+from pose2sim_biokin.skeleton.model import load_skeleton
 from pose2sim_biokin.vision.subject import Subject
 
 
 class Prediction(NamedTuple):
-    """The motion, in the trial's world, and the views, frames and masks that it comes from."""
+    """The motion, in the trial's world, and the views, frames and masks that it comes from; people that were
+    seen in some frames of all cameras when the views were chosen.
+    """
 
     motion: Motion
     views: tuple[View, View]
     frames: range
     subject: Subject
+    looked: dict[str, perception.People]
 
 
 def predict_trial(
@@ -33,7 +38,7 @@ def predict_trial(
         BiokinError: the films cannot be used, or nobody is found in them.
     """
     config = trial.config
-    views, _ = perception.choose_views(trial, segmenter, progress)
+    views, looked = perception.choose_views(trial, segmenter, progress)
     frames = trial.frames(views)
     people = perception.find_people(views, frames, segmenter, config.batch_size, progress)
     if config.static_background and config.segmentation != "masks":
@@ -42,4 +47,43 @@ def predict_trial(
     crops = perception.cut_out(views, subject, frames, predictor.image_size, progress)
     times = np.asarray(frames) / trial.fps
     motion = predictor.predict(crops, times, max_gap_s=config.max_gap_s, progress=progress)
-    return Prediction(motion, views, frames, subject)
+    return Prediction(motion, views, frames, subject, looked)
+
+
+def check_prediction(
+    trial: Trial, prediction: Prediction, segmenter: PersonSegmenter, progress: Progress = no_progress
+) -> dict[str, np.ndarray]:
+    """The motion against the person's masks, as in `biokin run`: iou_used, iou_unused and joints_inside (T,),
+    NaN in frames that are not compared.
+    """
+    motion, frames = prediction.motion, prediction.frames
+    used = {view.name for view in prediction.views}
+    others = [view for view in (*trial.views, *trial.spare) if view.name not in used]
+    elsewhere = perception.people_at(
+        others,
+        prediction.subject.positions,
+        segmenter,
+        trial.config.batch_size,
+        progress,
+        prediction.looked,
+    )
+    seen = zip((*prediction.views, *others), (*prediction.subject.masks, *elsewhere), strict=True)
+    judged = [
+        JudgedView(v.camera, {f - frames.start: m for f, m in masks.items() if f in frames}, v.name in used)
+        for v, masks in seen
+    ]
+    check = check_motion(motion, load_skeleton(motion.skeleton), trial.fps, judged, progress)
+    columns = {}
+    for name, quantity, kinds in (
+        ("iou_used", "iou", (True,)),
+        ("iou_unused", "iou", (False,)),
+        ("joints_inside", "joints_inside", (True, False)),
+    ):
+        table = np.full((len(check.views), len(motion.time)), np.nan)
+        for k, view in enumerate(check.views):
+            if view.used in kinds:
+                table[k, view.rows] = getattr(view, quantity)
+        known = np.isfinite(table)
+        sums = np.where(known, table, 0).sum(0)
+        columns[name] = np.where(known.any(0), sums / np.maximum(known.sum(0), 1), np.nan)
+    return columns

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from odah.evaluation.cases import Case, Result
-from odah.evaluation.errors import frame_errors, pose_skeleton
+from odah.evaluation.errors import frame_errors, no_truth, pose_skeleton
 from odah.evaluation.matched import matched_pair
-from odah.evaluation.predict import Prediction, predict_trial
+from odah.evaluation.predict import Prediction, check_prediction, predict_trial
 from odah.evaluation.summary import Scored
 from pose2sim_biokin import perception
 from pose2sim_biokin.compare.alignment import common_time, estimate_lag
@@ -52,11 +52,15 @@ class Evaluator:
     Args:
         predictor: the network. method: what it is called in tables.
         results: also measure results that lie beside the truth.
+        check: hold the network's motion against the person's masks, too; without a truth, always.
+
+    Attributes:
+        segmenters: those that serve all trials, by what [biokin] segmentation says.
     """
 
-    def __init__(self, predictor: Predictor | None, method: str, results: bool = True):
-        self.predictor, self.method, self.results = predictor, method, results
-        self._segmenters: dict[str, PersonSegmenter] = {}
+    def __init__(self, predictor: Predictor | None, method: str, results: bool = True, check: bool = False):
+        self.predictor, self.method, self.results, self.check = predictor, method, results, check
+        self.segmenters: dict[str, PersonSegmenter] = {}
 
     def outcomes(self, case: Case, progress: Progress = no_progress) -> Iterator[Outcome]:
         """Errors of the network, if the case has films, then of the results.
@@ -67,8 +71,11 @@ class Evaluator:
         try:
             if case.trial is not None and self.predictor is not None:
                 trial = case.trial()
-                prediction = predict_trial(trial, self.predictor, self._segmenter(trial), progress)
+                segmenter = self._segmenter(trial)
+                prediction = predict_trial(trial, self.predictor, segmenter, progress)
                 scored = score_motion(case, prediction.motion, self.method, prediction.views)
+                if self.check or not case.has_truth:
+                    scored.errors.update(check_prediction(trial, prediction, segmenter, progress))
                 yield Outcome(scored, case, trial, prediction)
             for result in case.results if self.results else ():
                 yield Outcome(score_result(case, result), case)
@@ -79,13 +86,17 @@ class Evaluator:
         spec = trial.config.segmentation
         if spec == "masks":  # belongs to one trial
             return perception.load_segmenter(trial, self.predictor.device)
-        if spec not in self._segmenters:
-            self._segmenters[spec] = perception.load_segmenter(trial, self.predictor.device)
-        return self._segmenters[spec]
+        if spec not in self.segmenters:
+            self.segmenters[spec] = perception.load_segmenter(trial, self.predictor.device)
+        return self.segmenters[spec]
 
 
 def score_motion(case: Case, motion: Motion, method: str, views: tuple[View, ...] = ()) -> Scored:
     """Errors of a motion of the built-in skeleton, in the world of the case's cameras."""
+    if not case.has_truth:
+        posed = np.isfinite(motion.coordinates).all(axis=1)
+        groups = case.groups(motion.time, views)
+        return Scored(case.data, case.name, method, no_truth(posed), groups, notes=case.notes)
     if case.truth is None:
         with tempfile.TemporaryDirectory(prefix="odah-evaluate-") as folder:
             found = _as_result(motion, method, Path(folder))

@@ -25,6 +25,9 @@ _TITLES = {
     "pelvis_deg": ("pelvis, deg", 1),
     "scale": ("scales", 3),
     "segment_mm": ("segment lengths, mm", 1),
+    "iou_used": ("mask IoU, used cameras", 3),
+    "iou_unused": ("mask IoU, unused cameras", 3),
+    "joints_inside": ("joints inside", 3),
 }
 _GROUPS = {
     "renderer": "Renderers",
