@@ -23,7 +23,9 @@ def report_project(project: str | Path, backend: str = "biokin") -> tuple[TrialO
     Raises:
         BiokinError: the project cannot be read, or it has one trial and that one has no result.
     """
-    from pose2sim_biokin.report import SessionEntry, write_session_page, write_trial_report
+    from pose2sim_biokin.report import SessionEntry, trial_figures, write_session_page, write_trial_report
+
+    figures = {}
 
     def page(config_dict: dict[str, Any], folder: Path) -> TrialOutcome:
         results = _existing_results(folder, [backend])
@@ -34,12 +36,16 @@ def report_project(project: str | Path, backend: str = "biokin") -> tuple[TrialO
         result = results[0]
         target = result.mot.with_name(f"{result.mot.stem}_report.html")
         path = write_trial_report(result, target, config_dict)
+        figures[folder.name] = trial_figures(result)
         return TrialOutcome(folder.name, folder, paths={"report": path})
 
     outcomes = each_trial(Path(project), page)
     if len(outcomes) > 1 and any(o.error is None for o in outcomes):
         root = Path(project) if Path(project).is_dir() else Path(project).parent
-        entries = [SessionEntry(o.trial, o.paths.get("report"), note=o.error or "") for o in outcomes]
+        entries = [
+            SessionEntry(o.trial, o.paths.get("report"), figures.get(o.trial, {}), o.error or "")
+            for o in outcomes
+        ]
         write_session_page(entries, root / "report.html")
     return outcomes
 

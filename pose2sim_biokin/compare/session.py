@@ -52,6 +52,7 @@ def compare_project(
     force: bool = False,
     rerun: bool = False,
     report: bool = True,
+    video: bool = False,
     overrides: Mapping[str, Any] | None = None,
     progress: Callable[[], AbstractContextManager[Progress]] | None = None,
 ) -> tuple[TrialOutcome, ...]:
@@ -75,6 +76,7 @@ def compare_project(
         force: write into a folder that exists.
         rerun: run biokin and third-party backends even if there are results.
         report: write the page as well.
+        video: write a video of both views with all results side by side as well.
         overrides: keys of [biokin] that win over Config.toml.
         progress: gives a context with a `Progress`, for each trial.
 
@@ -111,7 +113,7 @@ def compare_project(
             notes=notes,
             provenance={"project_dir": str(folder), "biokin_config": config_dict["biokin"]},
         )
-        return _write(comparison, folder, force, report, config_dict)
+        return _write(comparison, folder, force, report, video, config_dict)
 
     outcomes = each_trial(project, job)
     if len(outcomes) > 1 and report:
@@ -215,15 +217,21 @@ def _check_free(folder: Path, force: bool) -> None:
 
 
 def _write(
-    comparison: Comparison, folder: Path, force: bool, report: bool, config_dict: dict[str, Any]
+    comparison: Comparison, folder: Path, force: bool, report: bool, video: bool, config_dict: dict[str, Any]
 ) -> TrialOutcome:
     target = folder / "compare" / comparison.name
     _check_free(target, force)
     paths = comparison.write(target)
+    videos: dict[str, Path] = {}
+    if video:
+        from pose2sim_biokin.report import write_side_by_sides
+
+        paths |= (videos := write_side_by_sides(comparison, target, config=config_dict))
     if report:
         from pose2sim_biokin.report import write_comparison_report
 
-        paths["report"] = write_comparison_report(comparison, target / "report.html", config=config_dict)
+        page, files = target / "report.html", list(videos.values())
+        paths["report"] = write_comparison_report(comparison, page, config=config_dict, files=files)
     logging.info(f"{folder.name}: the comparison is in {target}.")
     return TrialOutcome(folder.name, folder, comparison, paths)
 

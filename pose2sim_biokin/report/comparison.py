@@ -81,7 +81,7 @@ def write_comparison_report(
     still = [c.name for c in comparison.coordinates if c not in shown]
     blocks = [_segments(comparison, payload)] if comparison.segments else []
     blocks.append(_agreement(comparison, shown, payload))
-    pictures = comparison_stills(comparison, styles, views_of(comparison) if views is None else views)
+    pictures = comparison_stills(comparison, styles, views_of(comparison, config) if views is None else views)
     if pictures:
         text = "All results over what the cameras saw, in the colours of the curves."
         blocks.append(Block("overlays", "Overlay frames", text, stills=pictures))

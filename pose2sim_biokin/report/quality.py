@@ -126,12 +126,38 @@ def items(result: BackendResult) -> list[Item]:
     if worst is not None:
         level = "warn" if worst > 5 else "ok"
         found.append(Item(level, "Ranges of the joints.", f"Exceeded by at most {number(worst, 1)}°."))
+    found += _check(about.get("check") or {})
     for view in about.get("views") or []:
         alone = view.get("found_without_network")
         if alone:
             text = f"{len(alone) if isinstance(alone, list) else alone} frames."
             found.append(Item("info", f"Found by the still background only, {view.get('camera')}.", text))
     found += [Item("warn", "Warning.", str(text)) for text in about.get("warnings") or []]
+    return found
+
+
+def _check(check: dict[str, Any]) -> list[Item]:
+    """What the check of the result against the person's masks says; see `pose2sim_biokin.check`."""
+    found = []
+    for key, what in (("iou_used", "in the cameras that were used"), ("iou_unused", "in the other cameras")):
+        if check.get(key) is not None:
+            text = f"{number(100 * check[key], 0)} % (intersection over union), {what}."
+            found.append(Item("info", "The body over the person's mask.", text))
+    worst = check.get("worst_limb") or {}
+    if worst.get("inside") is not None:
+        limb, camera = str(worst.get("limb")).replace("_", " "), worst.get("camera") or "all cameras"
+        text = f"{limb}, {number(100 * worst['inside'], 0)} % of it inside the mask in {camera}."
+        found.append(Item("info", "The limb that fits least.", text))
+    for key, title in (
+        ("flips", "Right and left change places."),
+        ("facing_jumps", "The person turns at once."),
+    ):
+        if check.get(key) is not None:
+            found.append(Item("warn" if check[key] else "ok", title, f"In {check[key]} frames."))
+    feet = check.get("feet") or {}
+    if feet.get("sliding_m_s") is not None:
+        text = f"{number(100 * feet['sliding_m_s'], 0)} cm/s on average while the sole is on the floor."
+        found.append(Item("info", "Feet slide.", text))
     return found
 
 

@@ -159,6 +159,23 @@ def _quality_file(result: BackendResult) -> list[Path]:
     return [path] if path.is_file() else []
 
 
+def trial_figures(result: BackendResult) -> dict[str, float | str | None]:
+    """Name with unit -> key figure of one result, for the page of a session."""
+    about = result.quality or {}
+    summary, check = about.get("summary") or {}, about.get("check") or {}
+    frames = summary.get("frames") or len(result.time)
+    without = summary.get("frames_without_pose")
+    overlap = [share for share in (summary.get("overlap_mean") or {}).values() if share is not None]
+    return {
+        "frames": frames,
+        "without a pose": frames - len(result.time) if without is None else without,
+        "interpolated": summary.get("frames_interpolated"),
+        "skeleton inside the masks, %": 100 * float(np.mean(overlap)) if overlap else None,
+        "body over the masks (IoU), %": None if check.get("iou_used") is None else 100 * check["iou_used"],
+        "computed in, s": result.run_time_s,
+    }
+
+
 def _lead(result: BackendResult) -> str:
     about = result.quality or {}
     views = [str(view.get("camera")) for view in about.get("views", [])]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ from pose2sim_biokin.compare.result import BackendResult
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import atomic_path
 from pose2sim_biokin.io.calibration import find_calibration, match_video_size, read_calibration
-from pose2sim_biokin.io.project import View
+from pose2sim_biokin.io.project import View, read_trial
 from pose2sim_biokin.io.video import VideoReader, VideoWriter
 from pose2sim_biokin.overlay import draw_figure, draw_legend
 from pose2sim_biokin.progress import Progress, no_progress
@@ -28,32 +29,41 @@ _PANEL = 720  # long side of one panel of the video, px
 _DASH_PX = 11
 
 
-def views_of(comparison: Comparison) -> list[View]:
-    """The cameras of the first result whose quality file names them, with recordings that are still there.
+def views_of(comparison: Comparison, config: Mapping[str, Any] | None = None) -> list[View]:
+    """Two cameras with recordings that are still there: those that a result was made from.
 
-    Empty, with a line in the log, where calibration or videos are gone.
+    Where no quality file names any, the first two of the project.
+
+    Args:
+        comparison: its results' quality files name cameras and videos.
+        config: the trial's merged Config.toml, for results without a quality file.
+
+    Returns:
+        The views; empty, with a line in the log, where calibration or videos are gone.
     """
-    for result in comparison.results:
-        about = result.quality or {}
-        if not about.get("views"):
-            continue
-        trial = result.mot.parent.parent
-        try:
-            named = Path(str(about.get("calibration", "")))
-            calibration = named if named.is_file() else find_calibration(trial)
-            cameras = {camera.name: camera for camera in read_calibration(calibration)}
-            views = []
-            for view in about["views"]:
-                video = trial / "videos" / str(view["video"])
-                reader = VideoReader(video)
-                size = reader.info.width, reader.info.height
-                camera = match_video_size(cameras[view["camera"]], *size, video)
-                views.append(View(camera, video, reader.info, int(view.get("offset", 0))))
-            return views
-        except (BiokinError, KeyError) as error:
-            logging.warning(f"No pictures of the cameras in the report of {comparison.name}: {error}")
-            return []
-    return []
+    try:
+        for result in comparison.results:
+            if (result.quality or {}).get("views"):
+                return _named_views(result)
+        return list(read_trial(dict(config)).views[:2]) if config else []
+    except BiokinError as error:
+        logging.warning(f"No pictures of the cameras in the report of {comparison.name}: {error}")
+        return []
+
+
+def _named_views(result: BackendResult) -> list[View]:
+    trial, named = result.mot.parent.parent, Path(str(result.quality.get("calibration", "")))
+    calibration = named if named.is_file() else find_calibration(trial)
+    cameras = {camera.name: camera for camera in read_calibration(calibration)}
+    views = []
+    for view in result.quality["views"]:
+        name, video = str(view.get("camera")), trial / "videos" / str(view.get("video"))
+        if name not in cameras:
+            raise BiokinError(f"{calibration}: has no camera {name}, which {result.mot.name} was made from.")
+        info = VideoReader(video).info
+        camera = match_video_size(cameras[name], info.width, info.height, video)
+        views.append(View(camera, video, info, int(view.get("offset", 0))))
+    return views
 
 
 def comparison_stills(comparison: Comparison, styles: Sequence[Series], views: Sequence[View]) -> list[Still]:
@@ -140,6 +150,28 @@ def write_side_by_side(
             raise
         writer.__exit__(None, None, None)
     return writer.codec
+
+
+def write_side_by_sides(
+    comparison: Comparison,
+    folder: str | Path,
+    views: Sequence[View] | None = None,
+    config: Mapping[str, Any] | None = None,
+    progress: Progress = no_progress,
+) -> dict[str, Path]:
+    """One video side by side for each view (`views_of` when absent): ``side_by_side_<camera>.mp4``.
+
+    Returns:
+        "video <camera>" -> where it is.
+
+    Raises:
+        BiokinError: see `write_side_by_side`.
+    """
+    found = {}
+    for view in views_of(comparison, config) if views is None else views:
+        path = found[f"video {view.name}"] = Path(folder) / f"side_by_side_{view.name}.mp4"
+        write_side_by_side(comparison, view, path, progress)
+    return found
 
 
 def _images(view: View, rows: np.ndarray, frames: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

@@ -22,9 +22,11 @@ from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.video import VideoReader
 from pose2sim_biokin.report import (
     SessionEntry,
+    trial_figures,
     write_comparison_report,
     write_session_page,
     write_side_by_side,
+    write_side_by_sides,
     write_trial_report,
 )
 from pose2sim_biokin.report import trial as trial_page
@@ -244,6 +246,18 @@ def test_both_backends_side_by_side_on_video(comparison, project, tmp_path):
     )  # no pose: said, not drawn
 
 
+def test_cameras_are_found_by_the_project_where_no_result_names_them(project, tmp_path, caplog):
+    folder, _, theirs = project
+    double = replace(theirs, label="again")
+    pair = compare_results([theirs, double], trial=folder.name)
+    assert views_of(pair) == []
+    config = {"project": {"project_dir": str(folder)}}
+    made = write_side_by_sides(pair, tmp_path, config=config)
+    assert set(made) == {"video cam01", "video cam02"} and all(p.is_file() for p in made.values())
+    assert views_of(pair, {"project": {"project_dir": str(tmp_path)}}) == []
+    assert "No pictures of the cameras" in caplog.text
+
+
 def test_side_by_side_needs_a_video_of_the_trial(comparison, tmp_path):
     view = views_of(comparison)[0]
     with pytest.raises(BiokinError, match="of the same trial"):
@@ -257,6 +271,20 @@ def test_results_without_quality_or_videos_have_a_page(tmp_path):
     assert len(page.array(page.payload["time"])) == 10
     assert "No quality file." in page.texts["quality"] and "overlays" not in page.ids
     assert len(re.findall("See|Go|Compare", page.texts["summary"])) == 3
+
+
+def test_the_check_against_the_masks_is_told(project, tmp_path):
+    _, ours, _ = project
+    check = {"iou_used": 0.53, "iou_unused": None, "flips": 2, "facing_jumps": 0}
+    check |= {"worst_limb": {"limb": "forearm_r", "camera": "cam02", "inside": 0.2}}
+    check |= {"feet": {"sliding_m_s": 0.28}}
+    result = replace(ours, quality=ours.quality | {"check": check})
+    text = Page(write_trial_report(result, tmp_path / "report.html")).texts["quality"]
+    for part in ("53 %", "forearm r, 20 %", "in cam02", "In 2 frames", "In 0 frames", "28 cm/s"):
+        assert part in text
+    figures = trial_figures(result)
+    assert figures["frames"] == 40 and figures["without a pose"] == 3 and figures["interpolated"] == 2
+    assert figures["body over the masks (IoU), %"] == pytest.approx(53)
 
 
 def test_a_session_lists_its_trials(tmp_path):
