@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from odah.fit import read_fit
+from odah.loop import BEST, CHECKPOINT
 from odah.settings import read_settings
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.biokin import BiokinNetwork
@@ -36,15 +37,31 @@ def read_refinement(folder: Path) -> tuple[RefinementSize, dict, dict] | None:
 
 
 def export_run(
-    run: Path, output: Path, config: str | None, notes: dict, measured: dict | None, half: bool = True
+    run: Path,
+    output: Path,
+    config: str | None,
+    notes: dict,
+    measured: dict | None,
+    half: bool = True,
+    best: bool = False,
 ) -> str:
-    """Write the averaged weights of a run, with the refinement if there is one; returns the SHA-256."""
+    """Write the averaged weights of a run, with the refinement if there is one; returns the SHA-256.
+
+    Args:
+        run: of the encoder, or of encoder and refinement together.
+        best: those of the best validation instead of the last ones.
+    """
     settings = read_settings(config)
-    state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
+    state = torch.load(run / (BEST if best else CHECKPOINT), map_location="cpu", weights_only=True)
     refinement, fit = read_refinement(run), read_fit(run)
-    preset = replace(settings.preset, refinement=refinement and refinement[0], fit=fit and fit[0])
-    network = BiokinNetwork(preset, load_skeleton())
-    network.encoder.load_state_dict(state["average"])
+    joint = any(name.startswith("encoder.") for name in state["average"])
+    size = settings.preset.refinement if joint else refinement and refinement[0]
+    network = BiokinNetwork(replace(settings.preset, refinement=size, fit=fit and fit[0]), load_skeleton())
+    if joint:
+        network.load_state_dict(state["average"], strict=False)  # the fit, where there is one, follows
+        refinement = None
+    else:
+        network.encoder.load_state_dict(state["average"])
     if fit:
         network.fit.load_state_dict(fit[1])
     if refinement:
@@ -54,9 +71,11 @@ def export_run(
             "steps": state["place"][0],
             "pairs": state["place"][3],
             "hours": round(state["elapsed_s"] / 3600, 3),
-            "batch_size": settings.batch_size,
-            "learning_rate": settings.learning_rate,
+            "batch_size": state.get("batch_size", settings.batch_size),
+            "learning_rate": settings.joint_learning_rate if joint else settings.learning_rate,
             "seed": settings.seed,
+            "stage": "encoder and refinement together" if joint else "encoder",
+            "initial": state.get("initial"),
             **notes,
         },
         "fit": fit and fit[2],
@@ -101,6 +120,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m odah.export", description=__doc__.splitlines()[0])
     parser.add_argument("--config", help="experiment file (TOML)")
+    parser.add_argument("--best", action="store_true", help="a run's weights of its best validation")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--run", type=Path, help="folder of the run")
     source.add_argument("--weights", help='exported weights ("default": the package\'s), with --refinement')
@@ -118,7 +138,9 @@ def main(arguments: list[str] | None = None) -> None:
         for path in (options.notes, options.measured)
     )
     if options.run is not None:
-        digest = export_run(options.run, options.output, options.config, notes or {}, measured)
+        digest = export_run(
+            options.run, options.output, options.config, notes or {}, measured, best=options.best
+        )
     else:
         digest = export_refined(options.weights, options.refinement, options.output, notes or {}, measured)
     print(f"{options.output}: {options.output.stat().st_size / 1e6:.1f} MB, SHA-256 {digest}")

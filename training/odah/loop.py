@@ -186,7 +186,7 @@ class Loop:
         self.wrapped, self.optimizer = fabric.setup(self.module, optimizer)
         self.average.to(fabric.device)
         self.step = self.epoch = self.batch = self.pairs = 0
-        self.elapsed_s, self.best = 0.0, math.inf
+        self.elapsed_s, self.best, self.validated = 0.0, math.inf, -1
         self._pending: list[torch.Tensor] = []
         self._terms: list[str] = []
         if (output / CHECKPOINT).is_file():
@@ -221,7 +221,8 @@ class Loop:
                 if self.batch == count:
                     self.task.finish(self.epoch)
                     self.epoch, self.batch, self.task.shards = self.epoch + 1, 0, []
-            self.validate()
+            if self.validated != self.step:
+                self.validate()
             self.save()
 
     def close(self) -> None:
@@ -289,6 +290,7 @@ class Loop:
         if found is None:
             return None
         summary, picture, text = found
+        self.validated = self.step
         summary |= {"step": self.step, "pairs": self.pairs, "hours": self.elapsed_s / 3600}
         self.journal.validation(summary, picture, f"[validation] step {self.step}: {text}")
         if summary[SCORE] < self.best:
