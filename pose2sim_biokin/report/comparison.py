@@ -15,7 +15,7 @@ from pose2sim_biokin.compare.comparison import Comparison, MatchedCoordinate
 from pose2sim_biokin.compare.metrics import wrapped
 from pose2sim_biokin.io.project import View
 from pose2sim_biokin.report import names
-from pose2sim_biokin.report.figures import DIGITS, UNITS, Payload, figure, span, strip
+from pose2sim_biokin.report.figures import DIGITS, UNITS, Payload, displayed, figure, span, strip
 from pose2sim_biokin.report.highlights import comparison_looks, panel_id
 from pose2sim_biokin.report.page import (
     Block,
@@ -198,6 +198,25 @@ def _groups(comparison: Comparison, shown: Sequence[MatchedCoordinate], payload:
                     )
                 )
         groups.append(Group(f"group-{slug(title)}", title, panels))
+    return groups + _alone(comparison, payload)
+
+
+def _alone(comparison: Comparison, payload: Payload) -> list[Group]:
+    """Coordinates that one result has and no other, as far as they move."""
+    groups = []
+    for i, result in enumerate(comparison.aligned):
+        panels = []
+        for name in comparison.unmatched.get(result.label, ()):
+            values, unit = displayed(result, name)
+            if not np.isfinite(values).any() or np.nanmax(values) - np.nanmin(values) < 1e-3:
+                continue
+            title = names.full_title(name)
+            words = f"Curve over time of {title}, {result.label} only."
+            key = payload.curves({i: values}, unit)
+            place = panel_id(name, "alone", result.label)
+            panels.append(Panel(place, key, title, f"{result.label} only", words))
+        if panels:
+            groups.append(Group(f"group-alone-{slug(result.label)}", f"Only in {result.label}", panels))
     return groups
 
 

@@ -70,6 +70,12 @@ def figure(result: BackendResult) -> Figure | None:
     )
 
 
+def displayed(result: BackendResult, name: str) -> tuple[np.ndarray, str]:
+    """A coordinate's values for people, and their unit: "deg" or "m"."""
+    values = result.coordinates[name]
+    return (np.rad2deg(values), "deg") if result.is_angle(name) else (values, "m")
+
+
 class Payload:
     """Everything that the page's script needs, as plain values and one block of arrays."""
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from pose2sim_biokin.compare.result import BackendResult
 from pose2sim_biokin.report import names
-from pose2sim_biokin.report.figures import DIGITS, UNITS, Payload, figure, strip
+from pose2sim_biokin.report.figures import DIGITS, UNITS, Payload, displayed, figure, strip
 from pose2sim_biokin.report.page import (
     Block,
     Group,
@@ -146,12 +146,6 @@ def on_whole_trial(result: BackendResult) -> BackendResult:
         rows=np.where(np.isfinite(placed(result.time)), np.arange(len(time)), -1),
         **{name: {key: placed(values) for key, values in getattr(result, name).items()} for name in many},
     )
-
-
-def displayed(result: BackendResult, name: str) -> tuple[np.ndarray, str]:
-    """A coordinate's values for people, and their unit: "deg" or "m"."""
-    values = result.coordinates[name]
-    return (np.rad2deg(values), "deg") if result.is_angle(name) else (values, "m")
 
 
 def _quality_file(result: BackendResult) -> list[Path]:

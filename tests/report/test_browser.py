@@ -14,6 +14,7 @@ from pose2sim_biokin.report import (
     SessionEntry,
     write_comparison_report,
     write_session_page,
+    write_side_by_sides,
     write_trial_report,
 )
 
@@ -38,6 +39,7 @@ def reports(tmp_path_factory):
     paths = comparison.write(folder / "compare")
     pages = {
         "json": paths["json"],
+        "video": write_side_by_sides(comparison, folder / "compare")["video cam01"],
         "comparison": write_comparison_report(comparison, folder / "compare" / "report.html"),
         "trial": write_trial_report(ours, folder / "kinematics" / "report.html"),
     }
@@ -169,6 +171,20 @@ def test_print_shows_all_figures_and_no_controls(opened):
         assert count > 10 and opened.locator("[data-chart] .main-svg:first-child").count() == count
     finally:
         opened.emulate_media(media="screen")
+
+
+def test_the_video_side_by_side_plays(browser, reports):
+    page = browser.new_page()
+    page.set_content("<video muted></video>")
+    if not page.evaluate("document.querySelector('video').canPlayType('video/mp4; codecs=\"avc1.64001F\"')"):
+        pytest.skip("this browser has no H.264")
+    page.goto(reports["video"].as_uri())
+    page.wait_for_function("document.querySelector('video').readyState >= 2", timeout=TIMEOUT_MS)
+    size = page.evaluate(
+        "[document.querySelector('video').videoWidth, document.querySelector('video').duration]"
+    )
+    assert size == [640, pytest.approx(2.0, abs=0.05)]
+    page.close()
 
 
 @pytest.mark.parametrize("which", ["comparison", "trial", "session"])

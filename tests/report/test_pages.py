@@ -224,6 +224,17 @@ def test_a_comparison_says_what_to_look_at(comparison_report):
     assert "biokin 3; the first at 0.67 s" in summary
 
 
+def test_coordinates_of_one_result_only_have_their_curve(comparison, tmp_path):
+    alone = replace(comparison, unmatched={"opensim": ("knee_angle_r", "wrist_dev_r"), "biokin": ()})
+    page = Page(write_comparison_report(alone, tmp_path / "report.html"))
+    assert "curve-knee_angle_r" in page.ids and "alone-knee_angle_r-opensim" in page.ids
+    assert "alone-wrist_dev_r-opensim" not in page.ids  # it does not move
+    (chart,) = [c for c in page.payload["charts"].values() if c["kind"] == "curves" and not c["differences"]]
+    shown = page.array(chart["lines"][0]["y"])
+    wanted = np.rad2deg(0.4 - 0.3 * np.sin(2 * np.pi * comparison.time))  # the walk's right knee
+    np.testing.assert_allclose(shown, wanted, atol=1e-3)
+
+
 def test_both_backends_side_by_side_on_video(comparison, project, tmp_path):
     views = views_of(comparison)
     assert [view.name for view in views] == list(VIEWS)
