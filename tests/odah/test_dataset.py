@@ -5,8 +5,9 @@ import pytest
 import torch
 from figures import KINEMATICS, SKELETON, random_coordinates, write_shard
 
-from odah.augment import Augmentation
+from odah.augment import Augmentation, leaked, wrong_calibration
 from odah.dataset import FrameMaker, ShardSet, find_shards, ordered_batches
+from odah.mask_noise import MaskNoise
 from odah.mixture import Mixture, epoch_batches
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.heads import AngleLayout
@@ -16,7 +17,9 @@ from pose2sim_biokin.skeleton.mirror import mirror_cameras, mirror_coordinates, 
 from pose2sim_biokin.skeleton.rotations import ground_to_world
 
 LAYOUT = AngleLayout(SKELETON)
-STILL = {"crop": 0.0, "mask": 0.0, "light": 0.0, "blur": 0.0, "noise": 0.0, "camera": 0.0}
+STILL = dict.fromkeys(
+    ("crop", "mask", "occlude", "light", "blur", "jpeg", "noise", "calibration", "camera"), 0.0
+)
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +122,69 @@ def test_moved_crop_keeps_the_cameras_right(shards):
     assert share_on_person(batch, truth) > 0.97
 
 
+def test_occluders_hide_a_part_and_never_the_most(shards):
+    raw = shards.rows(np.arange(len(shards)))
+    only = Augmentation(SKELETON, **(STILL | {"occlude": 1.0, "mirror": 0.0, "swap": 0.0}))
+    varied = only(raw, np.random.default_rng(0))
+    hidden = (raw.mask > 0) & (varied.mask == 0)
+    assert not ((varied.mask > 0) & (raw.mask == 0)).any()
+    share = hidden.sum((2, 3)) / raw.mask.astype(bool).sum((2, 3))
+    assert share.max() <= 0.5 and share.mean() > 0.05
+    for one in hidden.reshape(-1, 64, 64)[:6]:  # what is hidden is the person within a box
+        y, x = np.nonzero(one)
+        if len(y):
+            assert y.max() - y.min() < 2 * (0.2 * 64 + 1) and x.max() - x.min() < 2 * (0.2 * 64 + 1)
+
+
+def test_compression_changes_colours_a_little_and_masks_not(shards):
+    raw = shards.rows(np.arange(4))
+    only = Augmentation(SKELETON, **(STILL | {"jpeg": 1.0, "mirror": 0.0, "swap": 0.0}))
+    varied = only(raw, np.random.default_rng(0))
+    change = np.abs(varied.rgb.astype(int) - raw.rgb)[raw.mask > 0]
+    assert 1 < change.mean() < 60
+    np.testing.assert_array_equal(varied.mask, raw.mask)
+
+
+def test_wrong_calibration_is_a_few_pixels(shards):
+    """Points near the person move by pixels, the camera not at all; one error may serve many frames."""
+    raw = shards.rows(np.arange(len(shards)))
+    K, R, t = (a.reshape(-1, *a.shape[2:]) for a in (raw.K, raw.R, raw.t))
+    wrong = wrong_calibration(K, R, t, 64, np.random.default_rng(0))
+    centers = [-np.einsum("nji,nj->ni", r, v) for r, v in ((R, t), wrong[1:])]
+    np.testing.assert_allclose(*centers, atol=1e-4)
+    point = np.concatenate([raw.t * 0 + [0, 0, 1.0]]).reshape(-1, 3)
+
+    def pixels(K, R, t):
+        seen = np.einsum("nij,nj->ni", K, np.einsum("nij,nj->ni", R, point) + t)
+        return seen[:, :2] / seen[:, 2:]
+
+    moved = np.linalg.norm(pixels(*wrong) - pixels(K, R, t), axis=1)
+    assert 0.4 < np.median(moved) < 2 and moved.max() < 6
+    same = wrong_calibration(K, R, t, 64, np.random.default_rng(0), count=2)
+    turns = same[1] @ R.transpose(0, 2, 1)
+    np.testing.assert_allclose(turns[2:], np.tile(turns[:2], (len(K) // 2 - 1, 1, 1)), atol=1e-5)
+    assert not np.allclose(turns[0], turns[1], atol=1e-4)
+
+
+def test_what_leaks_in_is_the_background_where_it_is_known(shards):
+    raw = shards.rows(np.arange(2))
+    rgb, places = raw.rgb[0, 0].copy(), (raw.mask[0, 0] == 0).astype(np.uint8)
+    filled = leaked(rgb, places, np.random.default_rng(0))
+    np.testing.assert_array_equal(filled[places == 0], rgb[places == 0])
+    assert filled[places > 0].any(-1).mean() > 0.9  # it was black
+    rgb[places > 0] = (10, 20, 30)
+    np.testing.assert_array_equal(leaked(rgb, places, np.random.default_rng(0)), rgb)
+
+
+def test_mask_errors_of_an_experiment_file(shards):
+    augmentation = Augmentation(SKELETON, errors={"lumps": 3.0, "smooth": [1.0, 1.5]})
+    assert augmentation.errors == MaskNoise(lumps=3.0, smooth=(1.0, 1.5))
+    with pytest.raises(BiokinError, match="unknown key bumps"):
+        Augmentation(SKELETON, errors={"bumps": 1.0})
+
+
 def test_everything_at_once_is_finite_and_repeats(shards):
-    augmentation = Augmentation(SKELETON, mask=1.0, blur=1.0)
+    augmentation = Augmentation(SKELETON, mask=1.0, blur=1.0, jpeg=1.0, occlude=1.0, calibration=1.0)
     one, first = batch_of(shards, augmentation, seed=5)
     two, _ = batch_of(shards, augmentation, seed=5)
     three, _ = batch_of(shards, augmentation, seed=6)

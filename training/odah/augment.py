@@ -1,15 +1,18 @@
-"""What is varied every time a cached pair is used: sides, views, crops, mask errors, light, sharpness,
-cameras.
+"""What is varied every time a cached pair is used: sides, views, crops, occluders, mask errors, light,
+sharpness, compression, cameras.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from scipy.spatial.transform import Rotation
 
+from odah.mask_noise import MaskNoise
 from pose2sim_biokin.skeleton.mirror import mirror_cameras, mirror_coordinates, mirror_indices
 from pose2sim_biokin.skeleton.model import Skeleton
 
@@ -25,11 +28,14 @@ class Augmentation:
         skeleton: for mirroring.
         mirror, swap: probability of exchanging left and right, and the two views.
         crop: probability of another crop (scale 1 - 1.5 shift .. 1 + shift, offset up to shift of the side).
-        mask: probability, each view, of mask errors.
+        mask: probability, each view, of mask errors; `errors`: which ones, see MaskNoise.
+        occlude: probability, each view, of a box that hides a part of the person.
         light: largest relative change of gain; a third of it for single colours.
         blur: probability, each view, of less sharpness.
+        jpeg: probability, each view, of compression.
         noise: deviation of the pixel noise, of 255.
         drop: probability, each view of a window, of missing frames (`odah.windows`).
+        calibration: probability, each view, of a wrong calibration, see `wrong_calibration`.
         camera: deviation of the camera position error, m, and (times 50) of the principal point, pixels.
     """
 
@@ -39,11 +45,19 @@ class Augmentation:
     crop: float = 0.5
     shift: float = 0.06
     mask: float = 0.5
+    errors: MaskNoise = field(default_factory=MaskNoise)
+    occlude: float = 0.1
     light: float = 0.4
     blur: float = 0.35
+    jpeg: float = 0.15
     noise: float = 4.0
     drop: float = 0.15
+    calibration: float = 0.15
     camera: float = 0.005
+
+    def __post_init__(self) -> None:
+        if isinstance(self.errors, Mapping):  # a table of an experiment file
+            object.__setattr__(self, "errors", MaskNoise.of(self.errors))
 
     def __call__(self, raw: RawBatch, rng: np.random.Generator) -> RawBatch:
         """A varied copy of the batch; the same generator state gives the same."""
@@ -76,6 +90,8 @@ class Augmentation:
         sheet = (self.noise * rng.standard_normal((size, size, 3))).astype(np.float32)
         light += np.roll(sheet, int(rng.integers(size)), axis=0)
         rgb = np.clip(light, 0, 255).astype(np.uint8)
+        chosen = rng.random((count, 2)) < self.calibration
+        K[chosen], R[chosen], t[chosen] = wrong_calibration(K[chosen], R[chosen], t[chosen], size, rng)
         t += (self.camera * rng.standard_normal(t.shape)).astype(np.float32)
         K[..., :2, 2] += (50 * self.camera * rng.standard_normal(K[..., :2, 2].shape)).astype(np.float32)
         return raw._replace(rgb=rgb, mask=mask, K=K, R=R, t=t, coordinates=coordinates, scales=scales)
@@ -99,35 +115,63 @@ class Augmentation:
                 rgb = cv2.resize(rgb, (size, size), interpolation=cv2.INTER_LINEAR)
             else:
                 rgb = cv2.GaussianBlur(rgb, (5, 5), rng.uniform(0.4, 1.3))
+        if rng.random() < self.jpeg:
+            quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 70))]
+            rgb = cv2.imdecode(cv2.imencode(".jpg", rgb, quality)[1], cv2.IMREAD_COLOR)
+        if rng.random() < self.occlude:
+            mask = occluded(mask, rng)
         if rng.random() < self.mask:
-            rgb, mask = self._mask_errors(rgb, mask, rng)
+            found = self.errors(mask, rng)
+            rgb, mask = leaked(rgb, found & (mask == 0), rng), found
         return rgb, mask, K
 
-    def _mask_errors(
-        self, rgb: np.ndarray, mask: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Wider or narrower outlines, lumps of background and holes near the outline."""
-        size = mask.shape[0]
-        wrong = mask.copy()
-        width = int(rng.integers(-1, 3))
-        if width:
-            kernel = np.ones((3, 3), np.uint8)
-            wrong = cv2.dilate(wrong, kernel, iterations=width) if width > 0 else cv2.erode(wrong, kernel)
-        places = np.flatnonzero(mask)
-        for _ in range(int(rng.integers(0, 4))):
-            if len(places) == 0:
-                break
-            y, x = divmod(int(places[rng.integers(len(places))]), size)
-            offset = rng.normal(0, 4, 2)
-            radius = int(size * rng.uniform(0.01, 0.045)) + 1
-            value = 0 if rng.random() < 0.5 else int(mask.max())
-            cv2.circle(wrong, (int(x + offset[0]), int(y + offset[1])), radius, value, -1)
-        if not wrong.any():
-            return rgb, mask
-        leaked = (wrong > 0) & (mask == 0)
-        if leaked.any():
-            # What leaks in is background: one colour, with some texture.
-            colour = rng.integers(0, 256, 3) + 25 * rng.standard_normal((int(leaked.sum()), 3))
-            rgb = rgb.copy()
-            rgb[leaked] = np.clip(colour, 0, 255).astype(np.uint8)
-        return rgb, wrong
+
+def occluded(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A mask (S, S) behind a box that stands anywhere on the person; as it is if it would hide the most."""
+    places = np.flatnonzero(mask)
+    if not len(places):
+        return mask
+    size = len(mask)
+    y, x = divmod(int(places[rng.integers(len(places))]), size)
+    height, width = (size * rng.uniform(0.05, 0.2, 2)).astype(int) + 1
+    seen = mask.copy()
+    seen[max(y - height, 0) : y + height, max(x - width, 0) : x + width] = 0
+    return seen if np.count_nonzero(seen) > 0.5 * len(places) else mask
+
+
+def leaked(rgb: np.ndarray, places: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A picture (S, S, 3) with something behind the person at `places` (S, S).
+
+    What the camera saw there stays; where that was not kept (black) it is one colour with some texture.
+    """
+    unknown = (places > 0) & ~rgb.any(-1)
+    if not unknown.any():
+        return rgb
+    colour = rng.integers(0, 256, 3) + 25 * rng.standard_normal((int(unknown.sum()), 3))
+    rgb = rgb.copy()
+    rgb[unknown] = np.clip(colour, 0, 255).astype(np.uint8)
+    return rgb
+
+
+def wrong_calibration(
+    K: np.ndarray, R: np.ndarray, t: np.ndarray, size: int, rng: np.random.Generator, count: int | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cameras (n, 3, 3), (n, 3, 3), (n, 3) of pictures of side `size`, each off by some pixels.
+
+    Standard deviations: 1.2 % of the picture's side by turning about the two axes across the view (a few
+    pixels of the film, of which the crop has a part), 0.6 degrees about the view, 1 % of the focal length.
+    The camera stays where it is.
+
+    Args:
+        count: draws so many errors, which are repeated over the cameras; by default n.
+    """
+    n = len(K) if count is None else count
+    across = 0.012 * size / K[:n, 0, 0][:, None] * rng.standard_normal((n, 2))
+    turn = np.concatenate([across, np.radians(0.6) * rng.standard_normal((n, 1))], 1)
+    turn = Rotation.from_rotvec(turn).as_matrix().astype(np.float32)
+    zoom = (1 + 0.01 * rng.standard_normal(n)).astype(np.float32)
+    repeat = np.arange(len(K)) % n
+    K = K.copy()
+    K[:, 0, :2] *= zoom[repeat, None]
+    K[:, 1, :2] *= zoom[repeat, None]
+    return K, turn[repeat] @ R, (turn[repeat] @ t[..., None])[..., 0]

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from odah.augment import Augmentation
+from odah.augment import Augmentation, wrong_calibration
 from odah.dataset import FrameMaker, RawBatch, ShardSet, Targets
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import atomic_path
@@ -29,7 +29,7 @@ from pose2sim_biokin.vision.canonical import ground_from_canonical_ground
 
 _PART = 32  # windows a file
 # What the strength of a window's augmentation multiplies.
-_STRENGTHS = ("crop", "mask", "light", "blur", "noise", "camera")
+_STRENGTHS = ("crop", "mask", "occlude", "light", "blur", "jpeg", "noise", "camera")
 
 
 class Windows(NamedTuple):
@@ -100,7 +100,13 @@ def window_frames(
         strength = rng.random()
         weaker = {name: strength * getattr(augmentation, name) for name in _STRENGTHS}
         raw = drop_frames(raw, augmentation.drop, rng)
-        augmentation = replace(augmentation, mirror=mirror, swap=swap, **weaker)
+        if rng.random() < augmentation.calibration:
+            size, flat = raw.rgb.shape[2], [np.concatenate(list(a)) for a in (raw.K, raw.R, raw.t)]
+            wrong = wrong_calibration(*flat, size, rng, count=2)  # each view's, the same in all frames
+            raw = raw._replace(
+                **{n: a.reshape(getattr(raw, n).shape) for n, a in zip("KRt", wrong, strict=True)}
+            )
+        augmentation = replace(augmentation, mirror=mirror, swap=swap, calibration=0.0, **weaker)
     return FrameMaker(layout, points, augmentation)(raw, rng)
 
 
