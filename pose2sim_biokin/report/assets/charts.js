@@ -54,7 +54,7 @@ const kinds = {
       layout: layout({
         xaxis: axis({ ticksuffix: " s", anchor: below ? "y2" : "y", showspikes: false, hoverformat: ".2f" }),
         yaxis: axis({ domain: below ? [0.38, 1] : [0, 1], range: spec.range, title }),
-        ...(below && { yaxis2: axis({ domain: [0, 0.27], range: spec.difference_range, zeroline: true, zerolinecolor: NEUTRAL, nticks: 3, title: { text: "diff.", standoff: 4 } }) }),
+        ...(below && { yaxis2: axis({ domain: [0, 0.27], range: spec.difference_range, zeroline: true, zerolinecolor: NEUTRAL, nticks: 4, title: { text: "diff.", standoff: 4 } }) }),
         shapes: report.shades.map(([from, to]) => ({
           type: "rect", yref: "paper", y0: 0, y1: 1, x0: from, x1: to, fillcolor: "rgba(140,120,60,0.20)", line: { width: 0 }, layer: "below",
         })),
