@@ -309,25 +309,30 @@ def test_a_corrupt_checkpoint_shows_before_the_work(tmp_path, segmenter):
     assert segmenter.seen == [] and not (tmp_path / "walk" / "kinematics").exists()
 
 
-def test_masks_that_the_user_brings(tmp_path, run, segmenter):
+def test_masks_that_the_user_brings(tmp_path, run, segmenter, caplog):
     scene = make_scene(
         tmp_path / "walk",
-        angles=(0, 90),
+        angles=(0, 90, 200),
         count=6,
+        views=["cam01", "cam02"],
         overlay_video=False,
         segmentation="masks",
         masks_dir="mine",
     )
-    for camera in scene.cameras:
+    for camera in scene.cameras[:2]:  # of the third there are none: it does not judge, and stops nothing
         folder = tmp_path / "walk" / "mine" / camera.name
         folder.mkdir(parents=True)
         capture = cv2.VideoCapture(str(tmp_path / "walk" / "videos" / f"{camera.name}.avi"))
         for row in range(6):
             mask = 255 * (capture.read()[1][..., 2] > 120).astype(np.uint8)
             cv2.imwrite(str(folder / f"{row:04d}.png"), mask)
-    result, predictor = run(scene)
+    with caplog.at_level(logging.INFO):
+        result, predictor = run(scene)
     assert all(view.found.all() for view in predictor.shown.views) and segmenter.seen == []
-    assert "mine" in read_quality(result.paths["quality"])["segmentation"]
+    quality = read_quality(result.paths["quality"])
+    assert "mine" in quality["segmentation"]
+    assert quality["check"]["views"]["cam03"]["frames"] == 0 and quality["check"]["iou_unused"] is None
+    assert "cam03 is not used to check the result" in caplog.text
 
 
 def test_a_single_frame_in_a_folder_with_an_awkward_name(tmp_path, run):
