@@ -154,7 +154,7 @@ class Preset:
         """This preset with some values replaced, nested as in `to_dict` (an experiment file's [preset]
         table).
         """
-        return Preset.from_dict(_merge(self.to_dict(), values))
+        return Preset.from_dict(merge_tables(self.to_dict(), values))
 
 
 PAPER = Preset()
@@ -235,9 +235,10 @@ def _build(cls: type, values: dict, where: str):
     return cls(**arguments)
 
 
-def _merge(base: dict, values: dict) -> dict:
+def merge_tables(base: dict, values: dict) -> dict:
+    """Nested tables of the one with those of the other on top."""
     merged = dict(base)
     for key, value in values.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
+        merged[key] = merge_tables(merged[key], value) if both else value
     return merged

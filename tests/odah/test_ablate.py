@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import toml
-from figures import write_shard
+from figures import TINY_EXPERIMENT, write_shard
 
 from odah import ablate
 from odah.ablate import Data, markdown, read_matrix
@@ -17,28 +17,6 @@ from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.checkpoint import load_checkpoint
 
 CONFIGS = Path(__file__).parents[2] / "training" / "configs"
-TINY = """
-base = "fast"
-[preset]
-size = 32
-[preset.hourglass]
-channels = 16
-widths = [16, 16, 16]
-stem_channels = 8
-[preset.points]
-count = 48
-hidden = [32, 32]
-dense = [64]
-[preset.refinement]
-blocks = [1, 1, 1]
-channels = [16, 16, 32]
-heads = [1, 1, 1]
-[train]
-batch_size = 8
-precision = "32-true"
-refine_passes = 1
-refine_batch = 2
-"""
 MATRIX = """
 base = "tiny.toml"
 steps = 2
@@ -66,7 +44,7 @@ def folder(tmp_path_factory):
     for i in range(2):
         write_shard(folder / "frames" / f"shard-0000{i}", 16, 32, seed=i)
     write_shard(folder / "dense" / "shard-00000", 64, 32, seed=5, dense=True)
-    (folder / "tiny.toml").write_text(TINY, encoding="utf-8")
+    (folder / "tiny.toml").write_text(TINY_EXPERIMENT, encoding="utf-8")
     (folder / "matrix.toml").write_text(MATRIX, encoding="utf-8")
     return folder
 

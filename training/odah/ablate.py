@@ -42,6 +42,7 @@ from odah.evaluation.caches import score_frames, score_windows
 from odah.evaluation.summary import summarize
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import OutputSet, atomic_path
+from pose2sim_biokin.network.presets import merge_tables
 from pose2sim_biokin.predictor import Predictor
 
 STAGES = ("encoder", "refinement", "joint")
@@ -207,16 +208,7 @@ def _run(path: Path, base: dict, row: dict) -> Run:
             f"of {', '.join(STAGES)}."
         )
     differences = {name: row[name] for name in _TABLES if name in row}
-    return Run(row["name"], _merged(base, differences), share, stage)
-
-
-def _merged(base: dict, more: dict) -> dict:
-    """Nested tables of the one with those of the other on top."""
-    merged = dict(base)
-    for key, value in more.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merged(merged[key], value) if both else value
-    return merged
+    return Run(row["name"], merge_tables(base, differences), share, stage)
 
 
 def _made(run: Run, matrix: Matrix, data: Data, shards: list[Path], runs: Path, threads: int | None) -> dict:
@@ -224,9 +216,8 @@ def _made(run: Run, matrix: Matrix, data: Data, shards: list[Path], runs: Path, 
     from odah.export import main as export
     from odah.train import main as train
 
-    settings = {k: v for k, v in run.settings.items() if k != "data"}
-    if matrix.steps is not None:
-        settings = _merged(settings, {"train": {"steps": matrix.steps}})
+    ends = {"steps": matrix.steps} if matrix.steps is not None else {}
+    settings = _ended(run.settings, ends)
     chosen = shards[: math.ceil(run.share * len(shards))]
     length = [] if matrix.steps is not None else ["--hours", str(matrix.minutes / 60)]
     about = [settings, [str(path.resolve()) for path in chosen], matrix.steps, matrix.minutes]
@@ -235,8 +226,7 @@ def _made(run: Run, matrix: Matrix, data: Data, shards: list[Path], runs: Path, 
     config, weights = folder / "experiment.toml", folder / "weights.pt"
     common = ["--threads", str(threads)] if threads else []
     if not weights.is_file():
-        with atomic_path(config) as staged:
-            staged.write_text(toml.dumps(settings), encoding="utf-8")
+        _write_toml(config, settings)
         arguments = [str(config), "--train", *map(str, chosen), "--validation", *data.validation]
         _call(train, [*arguments, "--output", str(folder), *length, *common])
         with atomic_path(weights) as staged:
@@ -244,7 +234,7 @@ def _made(run: Run, matrix: Matrix, data: Data, shards: list[Path], runs: Path, 
     if run.stage != "encoder":
         about += [run.stage, data.windows, matrix.refinement_minutes]
         behind = runs / f"{run.stage}-{_digest(about)}"
-        weights = _sequence(run.stage, weights, config, behind, data, matrix, common)
+        weights = _sequence(run, weights, behind, data, matrix, common)
         folder = behind
     result = folder / "result.json"
     if not result.is_file():
@@ -254,28 +244,39 @@ def _made(run: Run, matrix: Matrix, data: Data, shards: list[Path], runs: Path, 
     return json.loads(result.read_text(encoding="utf-8"))
 
 
-def _sequence(
-    stage: str, encoder: Path, config: Path, folder: Path, data: Data, matrix: Matrix, common: list[str]
-) -> Path:
+def _sequence(run: Run, encoder: Path, folder: Path, data: Data, matrix: Matrix, common: list[str]) -> Path:
     """Weights of the refinement behind an encoder, or of both trained together from there."""
     from odah.export import main as export
     from odah.train import main as train
 
-    weights = folder / "weights.pt"
+    weights, config = folder / "weights.pt", folder / "experiment.toml"
     if weights.is_file():
         return weights
     folder.mkdir(parents=True, exist_ok=True)
-    arguments = [str(config), "--stage", stage, "--initial", str(encoder), "--output", str(folder)]
+    _write_toml(config, _ended(run.settings, {}))
+    arguments = [str(config), "--stage", run.stage, "--initial", str(encoder), "--output", str(folder)]
     arguments += ["--train", *data.windows, "--validation", *data.validation_windows, *common]
     _call(train, [*arguments, "--hours", str(matrix.refinement_minutes / 60)])
-    if stage == "refinement":
+    if run.stage == "refinement":
         _check_kept(json.loads((folder / "refinement.json").read_text(encoding="utf-8")))
     with atomic_path(weights) as staged:
         source = ["--config", str(config), "--run", str(folder)]
-        if stage == "refinement":
+        if run.stage == "refinement":
             source = ["--weights", str(encoder), "--refinement", str(folder)]
         _call(export, [*source, "--output", str(staged)])
     return weights
+
+
+def _ended(settings: dict, ends: dict) -> dict:
+    """An experiment's tables but its data, with other ends of its training (none: the clock's)."""
+    tables = {key: value for key, value in settings.items() if key != "data"}
+    train = {k: v for k, v in tables.get("train", {}).items() if k not in ("steps", "epochs")}
+    return tables | {"train": train | ends}
+
+
+def _write_toml(path: Path, values: dict) -> None:
+    with atomic_path(path) as staged:
+        staged.write_text(toml.dumps(values), encoding="utf-8")
 
 
 def _check_kept(record: dict) -> None:

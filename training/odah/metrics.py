@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pose2sim_biokin.compare.metrics import procrustes_aligned as procrustes_aligned
 from pose2sim_biokin.compare.metrics import procrustes_error
 from pose2sim_biokin.network.heads import AngleLayout, Pose
 from pose2sim_biokin.skeleton.angles import (

@@ -108,9 +108,12 @@ def summarize(scored: Sequence[Scored], worst: int = 8) -> dict:
             )
         },
         "scale_mae": _mean(table["scale"]),
+        "angle_speed_error_deg_s": _mean(table["angle_speed_deg_s"]),
     }
     groups = {kind: grouped(scored, kind) for kind in dict.fromkeys(k for s in scored for k in s.groups)}
     result["groups"] = groups
+    if "subject" in groups:
+        result["subjects"] = len(groups["subject"])
     if "motion" in groups:
         result["by_group_deg"] = {name: g[MAIN] for name, g in groups["motion"].items()}
     wanted = [s.wanted[~s.errors["missing"]] for s in scored if s.wanted is not None]
