@@ -228,7 +228,7 @@ def test_skin_and_hair_are_the_persons_own(body, subject, animate):
         assert np.array_equal(a.texture, b.texture) and a.roughness == b.roughness
     a, b = (m["subject upper"].texture for m in materials)
     assert not np.array_equal(a, b)
-    seen = ("hair", "hair colour", "skin tone")
+    seen = ("hair style", "hair colour", "skin tone")
     drawn = [dress(np.random.default_rng(s), body, subject, animate, 0).notes for s in range(3)]
     assert all(notes[key] == drawn[0][key] for notes in drawn for key in seen)
     assert len({str(notes["feet"]) + str(notes.get("lower")) for notes in drawn}) > 1

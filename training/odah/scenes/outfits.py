@@ -279,8 +279,8 @@ class Outfit:
         hair = kind if kind in HAIRS else hair
         cap = kind == "cap" or (not kind and hair != "afro" and self.rng.random() < CAP_SHARE)
         skin = heads.skin_swatch(looks, chart, tone, colour, hair in ("cropped", "afro"))
-        self.notes |= {"hair": hair, "hair colour": [int(c) for c in colour], "skin tone": skin.notes["tone"]}
-        self.notes["cap"] = bool(cap)
+        self.notes |= {"hair style": hair, "hair colour": [int(c) for c in colour]}
+        self.notes["skin tone"] = skin.notes["tone"]
         if hair in ("short", "long", "tied") or (hair == "afro" and not cap):
             self._hair(hair, colour, cap)
         if cap:
