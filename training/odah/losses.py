@@ -68,10 +68,13 @@ def heatmap_loss(logits: Tensor, pixels: Tensor, size: int, sigma: float = 1.0) 
     seen = ((place > -1) & (place < side)).all(-1)  # (B, 2, K)
     gauss = -((cells - place[..., None]) ** 2) / (2 * sigma**2)  # (B, 2, K, 2, H): x, y
     gauss = gauss.softmax(-1)
-    log_p = logits.float().flatten(-2).log_softmax(-1).unflatten(-1, (side, side))
-    # The Gaussian is a product of its columns and rows, so it is never laid out as a map.
-    cross = -torch.einsum("bvkyx,bvky,bvkx->bvk", log_p, gauss[..., 1, :], gauss[..., 0, :])
     entropy = -(gauss * gauss.clamp_min(1e-12).log()).sum((-1, -2))
+    # The Gaussian is a product of its columns and rows, so it is never laid out as a map; keypoints last, as
+    # the maps lie in memory.
+    maps = logits.movedim(2, -1).float()  # (B, 2, H, H, K)
+    across, down = gauss.movedim(2, -1).unbind(2)  # (B, 2, H, K)
+    expected = ((maps * across[:, :, None]).sum(3) * down).sum(2)  # (B, 2, K)
+    cross = maps.flatten(2, 3).logsumexp(2) - expected
     return ((cross - entropy) * seen).sum() / seen.sum().clamp_min(1)
 
 
