@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from figures import write_shard
+from figures import TINY_EXPERIMENT, write_shard
 from pipeline_scene import FPS, SIZE, ColourSegmenter, KnowingPredictor, make_scene
 from scipy.io import savemat
 
@@ -26,10 +26,13 @@ from odah.evaluation.pickles import read_pickle
 from odah.evaluation.score import Evaluator
 from odah.evaluation.sheets import write_sheets
 from odah.motions.opensim_tools import MarkerFit
+from odah.settings import read_settings
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.mot import write_mot
 from pose2sim_biokin.io.osim import write_osim
 from pose2sim_biokin.motion import Motion
+from pose2sim_biokin.network.biokin import BiokinNetwork
+from pose2sim_biokin.network.checkpoint import save_checkpoint
 from pose2sim_biokin.skeleton import load_skeleton
 from pose2sim_biokin.skeleton.angles import CONSTRAINED
 from pose2sim_biokin.vision.views import viewing_angle
@@ -74,6 +77,17 @@ def dataset(scene, tmp_path_factory):
         clips[name] = clip_entry(folder, name, {"split": "test"})
     write_manifest(folder, {"complete": True, "clips": clips, "rejected": {}})
     return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A small network that has learnt nothing."""
+    folder = tmp_path_factory.mktemp("weights")
+    (folder / "tiny.toml").write_text(TINY_EXPERIMENT, encoding="utf-8")
+    torch.manual_seed(0)
+    network = BiokinNetwork(read_settings(folder / "tiny.toml").preset, SKELETON)
+    save_checkpoint(network, folder / "tiny.pt", {})
+    return str(folder / "tiny.pt")
 
 
 class Wrong(KnowingPredictor):
@@ -162,44 +176,44 @@ def test_a_clip_that_cannot_be_measured_does_not_stop_the_others(scene, dataset)
         read_cases(dataset, "val")
 
 
-def test_the_command_writes_all_its_files(dataset, tmp_path, capsys):
-    """The shipped network on a cache and on the clips: tables agree with one another."""
-    write_shard(tmp_path / "cache" / "shard-00000", 20, 128)
+def test_the_command_writes_all_its_files(dataset, weights, tmp_path, capsys):
+    """A network on a cache and on the clips: tables agree with one another."""
+    write_shard(tmp_path / "cache" / "shard-00000", 20, 32)
     out = tmp_path / "out"
     data = [str(dataset), str(tmp_path / "cache")]
-    assert evaluate.main(["default", *data, "--output", str(out), "--sheets", "1", "--device", "cpu"]) == 0
+    assert evaluate.main([weights, *data, "--output", str(out), "--sheets", "1", "--device", "cpu"]) == 0
     content = json.loads((out / "evaluation.json").read_text("utf-8"))
-    sets = {entry["data"]: entry for entry in content["sets"] if entry["method"] == "default"}
+    sets = {entry["data"]: entry for entry in content["sets"] if entry["method"] == "tiny"}
     assert sets["set"]["frames"] == 2 * FRAMES and sets["cache"]["frames"] == 20
     with (out / "clips.csv").open(encoding="utf-8") as file:
-        rows = [r for r in csv.DictReader(file) if r["method"] == "default"]
+        rows = [r for r in csv.DictReader(file) if r["method"] == "tiny"]
     mine = [(float(r["mae_17_deg"]), int(r["frames"])) for r in rows if r["data"] == "set"]
     values, weights = np.transpose(mine)
     mean = np.average(values, weights=weights)
     assert mean == pytest.approx(sets["set"]["mae_17_deg"], rel=1e-4)
     assert {r["renderer"] for r in rows if r["data"] == "set"} == {"raster", "cycles"}
     with (out / "coordinates.csv").open(encoding="utf-8") as file:
-        angles = [r for r in csv.DictReader(file) if r["data"] == "set" and r["method"] == "default"]
+        angles = [r for r in csv.DictReader(file) if r["data"] == "set" and r["method"] == "tiny"]
     mean = np.mean([float(r["mae_deg"]) for r in angles if r["coordinate"] in CONSTRAINED])
     assert mean == pytest.approx(sets["set"]["mae_17_deg"], abs=2e-3) and len(angles) == 26
     text = (out / "evaluation.md").read_text("utf-8")
-    assert "| set | default | cycles | 1 | 10 |" in text and "median pose" in text and "PA-MPJVE" in text
+    assert "| set | tiny | cycles | 1 | 10 |" in text and "median pose" in text and "PA-MPJVE" in text
     assert len(list(out.glob("worst_set_1_*.png"))) == 1 and text in capsys.readouterr().out
 
 
-def test_old_command_lines_and_bad_input(tmp_path, capsys):
-    write_shard(tmp_path / "frames" / "shard-00000", 8, 128)
-    write_shard(tmp_path / "dense" / "shard-00000", 64, 128, dense=True)
+def test_old_command_lines_and_bad_input(weights, tmp_path, capsys):
+    write_shard(tmp_path / "frames" / "shard-00000", 8, 32)
+    write_shard(tmp_path / "dense" / "shard-00000", 64, 32, dense=True)
     out = tmp_path / "out"
-    arguments = ["--weights", "default", "--frames", str(tmp_path / "frames"), "--limit", "5"]
+    arguments = ["--weights", weights, "--frames", str(tmp_path / "frames"), "--limit", "5"]
     assert evaluate.main([*arguments, "--windows", str(tmp_path / "dense"), "--output", str(out)]) == 0
     content = json.loads((out / "evaluation.json").read_text("utf-8"))
     assert content["frames"]["frames"] == 5 and content["windows"]["frames"] == 64
     assert content["windows"]["constrained_mae_deg"] == content["windows"]["mae_17_deg"]
     assert content["windows"]["angle_speed_deg_s"] > 0 and content["frames"]["angle_speed_deg_s"] is None
-    assert evaluate.main(["default", str(tmp_path / "nothing"), "--output", str(out)]) == 1
+    assert evaluate.main([weights, str(tmp_path / "nothing"), "--output", str(out)]) == 1
     assert "no such folder" in capsys.readouterr().err
-    assert evaluate.main(["default"]) == 1 and "Nothing to evaluate" in capsys.readouterr().err
+    assert evaluate.main([weights]) == 1 and "Nothing to evaluate" in capsys.readouterr().err
 
 
 def opencap_folder(folder, scene, protocol: int) -> dict:
