@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,13 +13,15 @@ from pose2sim_biokin.compare.result import BackendResult
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import OutputSet
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 # Colours of Okabe and Ito, which colour-blind readers can tell apart; dashes for print without colour.
 _STYLES = (("#0072b2", "-"), ("#d55e00", "--"), ("#009e73", ":"), ("#cc79a7", "-."), ("#000000", (0, (1, 1))))
 _WIDTH_MM, _ROW_MM, _DPI = 180.0, 32.0, 200
 _LEAST_DEG = 10.0  # height of a panel
 
 # Figure -> rows of panels; each row is the coordinates of its columns.
-_SIDED = ("r", "l")
 FIGURES: dict[str, tuple[tuple[str, str], ...]] = {
     "pelvis_and_trunk": (
         ("pelvis_tilt", "lumbar_extension"),
@@ -103,17 +105,19 @@ def write_figures(curves: Curves, folder: Path, force: bool = False) -> list[Pat
         raise BiokinError(f"{there}: the figure is there already. Let it be written over (--force).")
     with OutputSet() as outputs:
         for name, target in targets.items():
-            _draw(curves, shown[name], name != "pelvis_and_trunk").savefig(outputs.stage(target), dpi=_DPI)
+            draw(curves, shown[name]).savefig(outputs.stage(target), dpi=_DPI)
         outputs.commit()
     return list(targets.values())
 
 
-def _draw(curves: Curves, rows: Sequence[tuple[str, str]], sided: bool):
+def draw(curves: Curves, rows: Sequence[tuple[str, str]]) -> Figure:
+    """One figure: a row of two panels for every two coordinates, a joint's right and left or two others."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     from pose2sim_biokin.report import names
 
+    sided = all(names.side(name) for row in rows for name in row)
     style = {
         "font.family": "sans-serif",
         "font.size": 8,
@@ -133,13 +137,21 @@ def _draw(curves: Curves, rows: Sequence[tuple[str, str]], sided: bool):
             for panel, name in zip(panel_row, row, strict=True):
                 _panel(panel, curves, name)
                 if not sided or panel is panel_row[0]:
-                    panel.set_ylabel(f"{names.title(name)} (°)")
+                    panel.set_ylabel(f"{names.title(name)}\n(°)")
         if sided:
             for panel, side in zip(panels[0], ("Right", "Left"), strict=True):
                 panel.set_title(side, fontsize=9)
         for panel in panels[-1]:
             panel.set_xlabel("Time (s)")
             panel.set_xlim(curves.time[0], curves.time[-1])
+        # once all is drawn: limits that are set do not grow with what a row's other panel holds
+        for panel in panels.flat:
+            low, high = panel.get_ylim()
+            if high - low < _LEAST_DEG:  # what hardly moves is not blown up
+                low, high = (low + high - _LEAST_DEG) / 2, (low + high + _LEAST_DEG) / 2
+            if low < 0 < high:
+                panel.axhline(0, color="0.8", linewidth=0.5, zorder=0)
+            panel.set_ylim(low, high)
         handles: dict[str, Any] = {}
         for panel in panels.flat:
             lines, labels = panel.get_legend_handles_labels()
@@ -168,7 +180,3 @@ def _panel(panel, curves: Curves, name: str) -> None:
         panel.text(
             0.5, 0.5, "not in common", ha="center", va="center", transform=panel.transAxes, color="0.5"
         )
-    panel.axhline(0, color="0.8", linewidth=0.5, zorder=0)
-    low, high = panel.get_ylim()
-    if high - low < _LEAST_DEG:  # what hardly moves is not blown up
-        panel.set_ylim((low + high - _LEAST_DEG) / 2, (low + high + _LEAST_DEG) / 2)

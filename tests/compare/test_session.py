@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 import pose2sim_biokin
 from pose2sim_biokin import cli, plugins
 from pose2sim_biokin.compare.build import compare_results
+from pose2sim_biokin.compare.figures import FIGURES, Curves, draw
 from pose2sim_biokin.compare.output import read_comparison
 from pose2sim_biokin.compare.result import read_result
 from pose2sim_biokin.errors import BiokinError
@@ -263,6 +264,22 @@ def test_plot(tmp_path):
     wrong = biokin("plot", tmp_path / "wrong.json")
     assert wrong.exit_code == 1 and "expected a file of format" in wrong.output
     assert biokin("plot", tmp_path / "nowhere.json").exit_code == 1
+
+
+def test_a_side_that_stands_still_does_not_cut_the_other_off():
+    time = np.arange(50) / RATE
+    values = {"knee_angle_r": {"a": 0 * time + 20}, "knee_angle_l": {"a": 60 * np.sin(6 * time)}}
+    figure = draw(Curves("walk", ("a",), time, values), FIGURES["legs"][3:4])
+    right, left = figure.axes[:2]
+    assert right.get_ylim() == left.get_ylim()
+    low, high = left.get_ylim()
+    assert low < -59 and high > 59
+    (line,) = (line for line in left.get_lines() if line.get_label() == "a")
+    np.testing.assert_allclose(line.get_ydata(), values["knee_angle_l"]["a"])
+    still = draw(
+        Curves("walk", ("a",), time, {"pelvis_tilt": {"a": 0 * time}}), FIGURES["pelvis_and_trunk"][:1]
+    )
+    assert np.ptp(still.axes[0].get_ylim()) >= 10
 
 
 def test_report_of_a_trial(tmp_path):
