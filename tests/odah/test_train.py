@@ -20,6 +20,7 @@ from odah.dataset import FrameMaker, ShardSet, find_shards
 from odah.evaluate import evaluate_frames, evaluate_windows, report
 from odah.export import export_run
 from odah.loop import learning_rate
+from odah.losses import PAPER_WEIGHTS
 from odah.metrics import Errors, rotation_degrees, wrapped_degrees
 from odah.pictures import PREDICTED, validation_sheet
 from odah.refine import main as refine_main
@@ -31,6 +32,7 @@ from pose2sim_biokin.compare.metrics import procrustes_error
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.checkpoint import load_checkpoint
 from pose2sim_biokin.network.heads import AngleLayout, Pose
+from pose2sim_biokin.network.presets import PAPER
 from pose2sim_biokin.skeleton import load_skeleton
 
 CONFIGS = Path(__file__).parents[2] / "training" / "configs"
@@ -307,6 +309,15 @@ def test_a_run_starts_from_exported_weights(cache, tmp_path):
     torch.testing.assert_close(third.module.state_dict()["head.out.bias"], changed, atol=0, rtol=0)
     with pytest.raises(BiokinError, match="experiment file"):
         Trainer(settings, folder, [], tmp_path / "third", 1.0, 1, initial="default")
+
+
+def test_the_published_experiment():
+    """Lin et al. 2024: Adam, batches of 8 over 14 epochs, then 5 epochs of both with batches of 2."""
+    paper = read_settings(CONFIGS / "paper.toml")
+    assert paper.weights == PAPER_WEIGHTS and paper.preset == PAPER and not paper.augmentation
+    assert (paper.batch_size, paper.epochs, paper.learning_rate, paper.betas) == (8, 14, 5e-5, (0.5, 0.999))
+    assert (paper.joint_batch, paper.joint_epochs, paper.joint_learning_rate) == (2, 5, 5e-5)
+    assert paper.weight_decay == 0 and paper.steps == 0
 
 
 def test_learning_rate():

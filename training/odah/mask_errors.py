@@ -145,6 +145,43 @@ def measured(rows: Sequence[dict], name: str) -> list[tuple]:
     return [(row["true"], row[name], row["ends"]) for row in rows if name in row]
 
 
+def fit(
+    rows: Sequence[dict], target: dict[str, float], trials: int, start: MaskNoise, log=print
+) -> MaskNoise:
+    """The errors whose figures are nearest to the target's, by random steps from `start`."""
+
+    def distance(noise: MaskNoise) -> float:
+        found = statistics(augmented(rows, noise, 1))
+        return sum(
+            min(abs(found[key] - value) / (0.1 * abs(value) + 0.02), 6.0) ** 2
+            for key, value in target.items()
+            if key != "masks"
+        )
+
+    rng = np.random.default_rng(0)
+    best, least = start, distance(start)
+    for trial in range(trials):
+        step = 0.35 * (1 - trial / trials) + 0.05
+        values = {}
+        for name in start.__dataclass_fields__:
+            value = np.array(getattr(best, name), dtype=float)
+            if rng.random() < 0.4:
+                value = value * np.exp(step * rng.standard_normal(value.shape))
+                if name == "offset":
+                    value = value + step * rng.standard_normal(2) * (1, 0)
+            values[name] = value.tolist()
+            if name in ("smooth", "end_radius"):  # smallest and largest
+                values[name] = sorted(values[name])
+            if value.ndim:
+                values[name] = tuple(values[name])
+        candidate = MaskNoise(**values)
+        found = distance(candidate)
+        if found < least:
+            best, least = candidate, found
+            log(f"trial {trial}: {least:.1f} {best}")
+    return best
+
+
 def table(columns: dict[str, dict[str, float]]) -> str:
     """Figures side by side, as Markdown."""
     names = list(columns)
@@ -189,6 +226,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="folder for the figures and the sheet")
     parser.add_argument("--segmenter", default=SHIPPED, help="weights (default: the package's)")
     parser.add_argument("--every", type=int, default=1, help="use each n-th frame")
+    parser.add_argument(
+        "--fit", type=int, default=0, help="look for errors that are nearer, in so many trials"
+    )
     args = parser.parse_args(arguments)
     try:
         return _main(args)
@@ -212,6 +252,10 @@ def _main(args: argparse.Namespace) -> int:
         torch.save([{k: torch.from_numpy(v.copy()) for k, v in row.items()} for row in rows], kept)
     noise = MaskNoise()
     columns = {name: statistics(measured(rows, name)) for name in ("found", "sharpened")}
+    both = [pair for name in ("found", "sharpened") for pair in measured(rows, name)]
+    columns["both"] = statistics(both)
+    if args.fit:
+        noise = fit(rows, columns["both"], args.fit, noise)
     columns["augmentation"] = statistics(augmented(rows, noise, 4))
     about = {
         f"missed, {name}": float(np.mean([name not in row for row in rows]))
