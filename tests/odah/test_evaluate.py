@@ -24,7 +24,7 @@ from odah.evaluation.cases import read_cases
 from odah.evaluation.opencap import read_opencap
 from odah.evaluation.pickles import read_pickle
 from odah.evaluation.score import Evaluator
-from odah.evaluation.sheets import write_sheets
+from odah.evaluation.sheets import outcome_sheet, write_sheets
 from odah.motions.opensim_tools import MarkerFit
 from odah.settings import read_settings
 from pose2sim_biokin.errors import BiokinError
@@ -148,7 +148,9 @@ def test_a_trial_without_truth_is_held_against_masks(tmp_path):
         overlaps.append([scored.mean(c) for c in ("iou_used", "iou_unused", "joints_inside")])
         summary = evaluate.summarize([scored])
         assert summary["mae_17_deg"] is None and summary["iou_unused"] == pytest.approx(overlaps[-1][1])
-        assert "mask IoU, unused cameras" in evaluate.markdown({("walk", "network"): summary}, {})
+        text = evaluate.markdown({("walk", "network"): summary}, {})
+        assert "mask IoU, unused cameras" in text and "knee_angle_r" not in text
+        assert outcome_sheet(outcome).shape[1] == 4 * 360
     right, wrong = overlaps
     assert right[0] > 0.5 and right[1] > 0.5 and right[2] > 0.95
     assert wrong[0] < 0.6 * right[0] and wrong[1] < 0.6 * right[1]

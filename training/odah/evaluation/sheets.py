@@ -66,11 +66,9 @@ def write_sheets(folder: Path, outcomes: Sequence[Outcome], count: int = 8) -> l
 
 def outcome_sheet(outcome: Outcome) -> np.ndarray:
     """The worst frame of each quarter of a clip, both views: the network's skeleton, then the truth's."""
-    errors = outcome.scored.errors
-    column = MAIN if np.isfinite(errors[MAIN]).any() else FALLBACK
-    unit = "deg" if column == MAIN else "mm"
-    parts = np.array_split(np.arange(outcome.scored.frames), _FRAMES)
-    rows = sorted({_worst(part, errors[column]) for part in parts if len(part)})
+    values, unit = _figures(outcome)
+    parts = np.array_split(np.arange(len(values)), _FRAMES)
+    rows = sorted({_worst(part, values) for part in parts if len(part)})
     prediction = outcome.prediction
     skeleton = load_skeleton(prediction.motion.skeleton)
     motions = {"network": prediction.motion}
@@ -84,26 +82,29 @@ def outcome_sheet(outcome: Outcome) -> np.ndarray:
         filmed = Filmed(prediction, motion, points.names, points.points[..., [2, 0, 1]])
         for k, view in enumerate(prediction.views):
             drawn = annotated(filmed, k, rows, skeleton, close=True)
-            tiles += [
-                captioned(
-                    tile,
-                    f"{name}, {view.name}, frame {prediction.frames[row]}: {errors[column][row]:.0f} {unit}",
-                )
-                for tile, row in zip(drawn, rows, strict=True)
-            ]
+            for tile, row in zip(drawn, rows, strict=True):
+                figure = f": {values[row]:.0f} {unit}" if np.isfinite(values[row]) else ""
+                tiles.append(captioned(tile, f"{name}, {view.name}, frame {prediction.frames[row]}{figure}"))
     return grid(tiles, len(rows))
 
 
+def _figures(outcome: Outcome) -> tuple[np.ndarray, str]:
+    """(T,) how bad each frame is, and in what: angles, else joints, else outlines where nothing is known."""
+    errors = outcome.scored.errors
+    for column, unit in ((MAIN, "deg"), (FALLBACK, "mm")):
+        if np.isfinite(errors[column]).any():
+            return errors[column], unit
+    overlap = errors.get("iou_used", np.full(outcome.scored.frames, np.nan))
+    return 100 * (1 - overlap), "% outside of mask or body"
+
+
 def _worst(rows: np.ndarray, values: np.ndarray) -> int:
-    return int(rows[np.nanargmax(np.nan_to_num(values[rows], nan=-1.0))])
+    return int(rows[np.argmax(np.nan_to_num(values[rows], nan=-1.0))])
 
 
 def _badness(outcome: Outcome) -> float:
-    for column in (MAIN, FALLBACK):
-        value = outcome.scored.mean(column)
-        if value is not None:
-            return -value
-    return 0.0
+    values = _figures(outcome)[0]
+    return -float(np.nanmean(values)) if np.isfinite(values).any() else 0.0
 
 
 def _file_name(text: str) -> str:

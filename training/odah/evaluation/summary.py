@@ -140,7 +140,7 @@ def grouped(scored: Sequence[Scored], kind: str) -> dict[str, dict]:
     with_kind = [s for s in scored if kind in s.groups]
     labels = np.concatenate([s.groups[kind] for s in with_kind])
     clips = np.repeat(np.arange(len(with_kind)), [s.frames for s in with_kind])
-    columns = (MAIN, FALLBACK, "mpjpe_mm", "pa_mpjve_mm_s", "pelvis_mm", "pelvis_deg")
+    columns = (MAIN, FALLBACK, "mpjpe_mm", "pa_mpjve_mm_s", "pelvis_mm", "pelvis_deg", "iou_unused")
     table = {c: np.concatenate([_column(s, c) for s in with_kind]) for c in columns}
     names, counts = np.unique(labels, return_counts=True)
     return {

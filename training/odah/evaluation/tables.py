@@ -120,12 +120,14 @@ def markdown(summaries: dict[Key, dict], about: dict) -> str:
     lines += [f"- {key.replace('_', ' ')}: {value}" for key, value in about.items() if isinstance(value, str)]
     for f in about.get("not_measured", ()):
         lines.append(f"- **not measured**: {f['data']}, {f['clip']}: {f['reason']}")
-    lines += ["", *_main_table(summaries), "", *_percentile_table(summaries)]
-    for kind, title in _GROUPS.items():
-        table = _group_table(summaries, kind)
+    lines += ["", *_main_table(summaries)]
+    true = {key: s for key, s in summaries.items() if s["pa_mpjpe_mm"] is not None}  # with a truth
+    sections = {title: _group_table(true, kind) for kind, title in _GROUPS.items()}
+    sections["Angles, mean absolute error in degrees"] = _angle_table(true) if true else []
+    lines += ["", *_percentile_table(true)] if true else []
+    for title, table in sections.items():
         lines += ["", f"## {title}", "", *table] if table else []
-    lines += ["", "## Angles, mean absolute error in degrees", "", *_angle_table(summaries)]
-    for (data, method), summary in summaries.items():
+    for (data, method), summary in true.items():
         if summary["clips"] > 1:
             lines += ["", f"## Worst clips: {method} on {data}", "", "| clip | 17, deg | PA-MPJPE, mm |"]
             lines += ["|---|---|---|"]
