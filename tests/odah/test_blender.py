@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 
+from odah.render.blender import border
 from odah.render.blender_runner import PYTHON_VARIABLE, BlenderSettings, blender_render
 from odah.render.scene_raster import render_scene
 from odah.scenes.scene import SUBJECT, Mesh, Sky
@@ -37,6 +38,15 @@ def test_a_python_that_dies_is_reported(tmp_path):
     broken.chmod(0o755)
     with pytest.raises(BiokinError, match="status 7"):
         list(blender_render(small, 0, [0], BlenderSettings(python=str(broken))))
+
+
+@pytest.mark.parametrize("size", [97, 384, 389, 503, 1080, 1933])
+def test_borders_are_the_pixels_asked_for(size):
+    """As Blender works them out: a single-precision share times the size, cut off."""
+    low = np.arange(size)
+    shares = np.array([border(n, n + 1, size) for n in low], np.float32)
+    assert (np.trunc(shares * np.float32(size)) == np.stack([low, low + 1], 1)).all()
+    assert shares.max() <= 1
 
 
 def person() -> Mesh:

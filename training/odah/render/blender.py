@@ -365,8 +365,8 @@ class Stage:
         width, height = self.camera["width"], self.camera["height"]
         x0, y0, x1, y1 = box or (0, 0, width, height)
         render.use_border = render.use_crop_to_border = box is not None
-        render.border_min_x, render.border_max_x = x0 / width, x1 / width
-        render.border_min_y, render.border_max_y = 1 - y1 / height, 1 - y0 / height
+        render.border_min_x, render.border_max_x = border(x0, x1, width)
+        render.border_min_y, render.border_max_y = border(height - y1, height - y0, height)
         self.bpy.ops.render.render(write_still=False)
         colour, cover = (self._read(name) for name in ("colour", "cover"))
         expected = (y1 - y0, x1 - x0)
@@ -389,6 +389,11 @@ class Stage:
         self.bpy.data.images.remove(image)
         path.unlink()
         return pixels
+
+
+def border(low: int, high: int, size: int) -> tuple[float, float]:
+    """Shares of `size` that Blender, which cuts single-precision products off, takes for two pixels."""
+    return (low + 0.25) / size, min((high + 0.25) / size, 1.0)
 
 
 def _length(vector: np.ndarray) -> float:
