@@ -33,6 +33,7 @@ from odah.losses import (
 )
 from odah.metrics import rotation_degrees, wrapped_degrees
 from odah.settings import TrainSettings, read_settings
+from odah.stages import cached_folders
 from odah.weight_average import WeightAverage
 from odah.windows import Windows, encode_windows, join_windows, varied, window_rows
 from pose2sim_biokin.errors import BiokinError
@@ -238,8 +239,10 @@ def main(arguments: list[str] | None = None) -> None:
     source.add_argument("--run", type=Path, help="folder of the encoder's run")
     source.add_argument("--weights", type=Path, help="exported weights, instead of a run")
     parser.add_argument("--output", type=Path, help="folder for the refinement (default: the run's)")
-    parser.add_argument("--train", nargs="+", required=True, help="folders of dense training shards")
-    parser.add_argument("--validation", nargs="+", required=True, help="folders of dense validation shards")
+    parser.add_argument(
+        "--train", nargs="+", required=True, help="folders of dense shards, and data sets of clips"
+    )
+    parser.add_argument("--validation", nargs="+", required=True, help="the same, to measure by")
     parser.add_argument(
         "--minutes",
         type=float,
@@ -261,7 +264,10 @@ def main(arguments: list[str] | None = None) -> None:
     network = frozen_encoder(options.run, options.weights, settings.preset)
     refine(
         network,
-        [ShardSet(find_shards(options.train)), ShardSet(find_shards(options.validation))],
+        [
+            ShardSet(find_shards(cached_folders(folders, split, output, settings, dense=True)))
+            for folders, split in ((options.train, "train"), (options.validation, "val"))
+        ],
         settings,
         output,
         options.minutes,
