@@ -104,7 +104,7 @@ class NetworkPrecision(MixedPrecision):
 
 def make_fabric(settings: TrainSettings, processes: int = 1) -> Fabric:
     """Fabric for this machine, launched and seeded: a GPU or the CPU, or what `fabric run` was told."""
-    told = processes == 1 and "LT_CLI_USED" in os.environ
+    told = "LT_CLI_USED" in os.environ  # its processes are there already
     plugins = []
     if settings.precision == "bf16-mixed":
         device = (
@@ -114,10 +114,11 @@ def make_fabric(settings: TrainSettings, processes: int = 1) -> Fabric:
     fabric = Fabric(
         accelerator="auto",
         devices="auto" if told else processes,
-        strategy="ddp" if processes > 1 else "auto",
+        strategy="ddp" if processes > 1 and not told else "auto",
         plugins=plugins,
     )
-    fabric.launch()
+    if not told:
+        fabric.launch()
     fabric.seed_everything(settings.seed)
     return fabric
 

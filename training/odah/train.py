@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -150,7 +151,7 @@ def _main(options: argparse.Namespace, more: list[str], arguments: list[str] | N
             "There is nothing to train on: give folders with --train or in the experiment file's [data], or "
             "--render 1."
         )
-    if options.processes > 1 and not _is_module():
+    if options.processes > 1 and not _is_module() and "LT_CLI_USED" not in os.environ:
         # the other processes are started by this one's command line, which must be that of a module
         given = sys.argv[1:] if arguments is None else arguments
         return subprocess.run([sys.executable, "-m", "odah.train", *given], check=False).returncode
