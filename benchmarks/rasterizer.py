@@ -19,12 +19,12 @@ import numpy as np
 import torch
 
 from odah.bodies.body import load_body
-from odah.render.rasterizer import render
+from odah.render.crowd import DressedPerson
 from odah.render.scene_raster import SceneRaster
-from odah.scenes.appearance import Wardrobe
 from odah.scenes.cameras import crop_cameras, random_lights
+from odah.scenes.people import dress
 from odah.scenes.sampler import SceneSettings, build_scene
-from pose2sim_biokin.skeleton.rotations import ground_to_world
+from odah.scenes.scene import SUBJECT
 
 
 def main() -> None:
@@ -63,27 +63,24 @@ def crops(args: argparse.Namespace) -> None:
     body = load_body("open", mesh="coarse")
     subject = body.sample_subject(1)
     rng = np.random.default_rng(1)
-    look = Wardrobe(body).dress(subject, rng)
-    vertices = ground_to_world(
-        body.animate(subject, motion(body, subject, args.batch), look.vertices).vertices
-    )
+    q = motion(body, subject, args.batch)
+    person = dress(rng, body, subject, lambda rest: body.animate(subject, q, rest), SUBJECT)
+    crowd = DressedPerson(person.meshes, args.device)
     angle = rng.uniform(0, 2 * np.pi, args.batch)
     eyes = np.stack([4 * np.cos(angle), 4 * np.sin(angle), rng.uniform(0.5, 2.5, args.batch)], 1)
     cameras = [
-        crop_cameras(eye[None], frame[None].double().numpy(), args.size)[0][0]
-        for eye, frame in zip(eyes, vertices, strict=True)
+        crop_cameras(eye[None], frame[None], args.size)[0][0]
+        for eye, frame in zip(eyes, crowd.vertices.double().cpu().numpy(), strict=True)
     ]
     K, R, t = (
         torch.as_tensor(np.array([getattr(c, name) for c in cameras], np.float32), device=args.device)
         for name in ("K", "R", "t")
     )
-    look = type(look)(look.vertices.to(args.device), look.colours.to(args.device))
     lights = random_lights(rng, R.cpu())
     lights = type(lights)(*(value.to(args.device) for value in lights))
-    vertices, faces = vertices.to(args.device), body.faces.to(args.device)
 
     def batch() -> None:
-        render(vertices, faces, K, R, t, height=args.size, width=args.size, albedo=look.albedo, lights=lights)
+        crowd.render(range(args.batch), K, R, t, args.size, lights)
 
     wall, cpu = timed(batch, args)
     print(f"crops {args.size}x{args.size}, batches of {args.batch}: {args.batch / wall:.0f} a second", end="")

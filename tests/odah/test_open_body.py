@@ -7,7 +7,6 @@ import torch
 from odah.bodies.decimate import decimate
 from odah.bodies.fitting import JOINT_SIGMA
 from odah.bodies.open_body import OpenBody
-from odah.scenes.appearance import Wardrobe
 from pose2sim_biokin.errors import BiokinError
 
 
@@ -135,17 +134,6 @@ def test_forearm_turns_gradually(body, subjects):
     along = body.along["forearm_r"]
     means = [float(moved[forearm & (along > a) & (along < a + 0.25)].mean()) for a in (0.05, 0.35, 0.65)]
     assert means[0] < means[1] < means[2]
-
-
-def test_clothes_stay_outside_the_skin(body, subjects):
-    wardrobe = Wardrobe(body)
-    for seed in range(6):
-        look = wardrobe.dress(subjects[seed], np.random.default_rng(seed))
-        moved = (look.vertices - subjects[seed].vertices).norm(dim=-1)
-        assert 0.001 < moved.max() < 0.09
-        assert look.colours[:, :6].min() >= 0 and look.colours[:, :6].max() <= 1
-        hands = body.weights[:, body.skeleton.body_index("hand_r")] > 0.9
-        assert moved[hands].max() == 0
 
 
 def test_bad_arguments(tmp_path):

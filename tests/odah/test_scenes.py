@@ -11,7 +11,6 @@ import torch
 
 from odah.bodies.open_body import OpenBody
 from odah.scenes import cameras, rooms
-from odah.scenes.appearance import Wardrobe
 from odah.scenes.garments import Dresser, Fit, lower_field, upper_field
 from odah.scenes.people import chart_of, dress, rigid
 from odah.scenes.primitives import box, cylinder, ellipsoid, plane
@@ -234,16 +233,6 @@ def test_skin_and_hair_are_the_persons_own(body, subject, animate):
     assert len({str(notes["feet"]) + str(notes.get("lower")) for notes in drawn}) > 1
     other = dress(np.random.default_rng(1), body, replace(subject, seed=8), animate, 0).notes
     assert all(other[key] != drawn[0][key] for key in seen[1:])
-
-
-def test_the_crops_people_keep_their_skin_and_hair(body, subject):
-    wardrobe = Wardrobe(body)
-    one, two = (wardrobe.dress(subject, np.random.default_rng(seed)).colours for seed in (1, 2))
-    head = body.head > 0.9
-    assert torch.equal(one[head], two[head])
-    assert not torch.equal(one, two)
-    other = wardrobe.dress(replace(subject, seed=8), np.random.default_rng(1)).colours
-    assert not torch.equal(other[head], one[head])
 
 
 def test_cloth_keeps_its_size(body):
