@@ -121,36 +121,52 @@ def by_name(group: Group, probes: Sequence[Probe]) -> bool:
     return all(rotation_angle(other, first).max() < _SAME_DEG for other in others)
 
 
-def group_angles(result: BackendResult, group: Group, nearest: np.ndarray | None = None) -> np.ndarray:
-    """A group's angles (T, 3), rad, out of a result's segment orientations.
+def group_angles(result: BackendResult, group: Group, reference: np.ndarray | None = None) -> np.ndarray:
+    """A group's angles (T, 3), rad, out of a result's segment orientations, continuous over time.
 
-    Every orientation has two triples of angles, up to whole turns. Without `nearest` they are continuous
-    over time, beginning nearest to the result's own coordinates of these names (else to zero); with it,
-    each frame takes the triple nearest to that of the same frame (T, 3).
+    Every orientation has two triples of angles, up to whole turns. The first frame takes that nearest to the
+    result's own coordinates of these names (else to zero). With the angles (T, 3) of a reference, every
+    stretch between gimbal locks takes, as a whole, the triples that are nearer to the reference's: where two
+    results passed a lock on different sides, they would differ by half a turn from there on.
     """
     import torch
 
-    from pose2sim_biokin.skeleton.rotations import matrix_to_angles, matrix_to_angles_continuous
+    from pose2sim_biokin.skeleton.rotations import matrix_to_angles_continuous
 
     relative = relative_orientation(result, group.parent, group.child)
     angles = np.full((len(relative), 3), np.nan)
     seen = np.isfinite(relative).all(axis=(1, 2))
     if not seen.any():
         return angles
-    axes = torch.tensor(group.axes, dtype=torch.float64)
+    own = [result.coordinates.get(name) for name in group.names]
+    start = None if any(v is None for v in own) else np.array([v[seen][0] for v in own])
     matrices = torch.from_numpy(np.ascontiguousarray(relative[seen]))
-    if nearest is None:
-        own = [result.coordinates.get(name) for name in group.names]
-        start = None if any(v is None for v in own) else np.array([v[seen][0] for v in own])
-        angles[seen] = matrix_to_angles_continuous(matrices, axes, start).numpy()
-        return angles
-    plain = matrix_to_angles(matrices, axes).numpy()
-    other = np.stack([plain[:, 0] + np.pi, np.pi - plain[:, 1], plain[:, 2] + np.pi], axis=1)
-    goal = np.where(np.isfinite(nearest[seen]), nearest[seen], 0.0)
-    plain, other = (v + 2 * np.pi * np.round((goal - v) / (2 * np.pi)) for v in (plain, other))
-    nearer = np.abs(plain - goal).sum(axis=1) <= np.abs(other - goal).sum(axis=1)
-    angles[seen] = np.where(nearer[:, None], plain, other)
+    axes = torch.tensor(group.axes, dtype=torch.float64)
+    found = matrix_to_angles_continuous(matrices, axes, start).numpy()
+    if reference is not None:
+        ends = np.flatnonzero(np.diff(_locked(found).astype(int))) + 1
+        for rows in np.split(np.arange(len(found)), ends):
+            found[rows] = _nearer(found[rows], reference[seen][rows])
+    angles[seen] = found
     return angles
+
+
+def _nearer(angles: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Of the two triples of angles (T, 3) that mean the same orientations, those nearer to a reference's."""
+    common = np.isfinite(reference).all(axis=1)
+    if not common.any():
+        return angles
+    other = np.stack([angles[:, 0] + np.pi, np.pi - angles[:, 1], angles[:, 2] + np.pi], axis=1)
+    turned = []
+    for way in (angles, other):
+        turns = np.round(np.median((reference - way)[common], axis=0) / (2 * np.pi))
+        turned.append(way + 2 * np.pi * turns)
+    return min(turned, key=lambda way: np.abs(way - reference)[common].sum())
+
+
+def _locked(angles: np.ndarray) -> np.ndarray:
+    """(T,) bool: angles (T, 3), rad, are near gimbal lock."""
+    return np.abs(np.cos(angles[:, 1])) < np.sin(np.deg2rad(_LOCK_DEG))
 
 
 def relative_orientation(result: BackendResult, parent: str, child: str) -> np.ndarray:
@@ -172,13 +188,14 @@ def _by_orientation(
     own_names: list[dict[str, str]] = [{}, {}, {}]
     zeros: list[dict[str, float]] = [{}, {}, {}]
     driving = {}
-    lock = np.abs(np.cos(angles[reference.label][:, 1])) < np.sin(np.deg2rad(_LOCK_DEG))
-    if lock.any():
-        for k in (0, 2):
-            notes[k].append(
-                f"{int(lock.sum())} frames of {reference.label} are within {_LOCK_DEG:g} degrees of gimbal "
-                f"lock, where {group.names[0]} and {group.names[2]} cannot be told apart"
-            )
+    for result in holders:
+        lock = int(_locked(angles[result.label]).sum())
+        if lock:
+            for k in (0, 2):
+                notes[k].append(
+                    f"{lock} frames of {result.label} are within {_LOCK_DEG:g} degrees of gimbal lock, where "
+                    f"{group.names[0]} and {group.names[2]} cannot be told apart"
+                )
     zero = {r.label: _zero_angles(probes[r.label], group) for r in holders}
     for result in holders:
         label = result.label

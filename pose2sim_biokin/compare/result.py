@@ -66,6 +66,12 @@ class BackendResult:
         return self.model.skeleton
 
     @property
+    def trial_dir(self) -> Path:
+        """Folder of the trial: the first above the motion file that has videos, else that of kinematics."""
+        above = self.mot.resolve().parents
+        return next((p for p in above[:5] if (p / "videos").is_dir()), self.mot.parent.parent)
+
+    @property
     def rate(self) -> float:
         """Frames per second: the median over the motion."""
         return float(1 / np.median(np.diff(self.time)))

@@ -69,7 +69,7 @@ def _files(result: BackendResult) -> list[tuple[str, str]]:
     about = result.quality or {}
     if about.get("calibration"):
         rows.append(("Calibration", _named(Path(str(about["calibration"])))))
-    trial = result.mot.parent.parent
+    trial = result.trial_dir
     for view in about.get("views") or []:
         video = trial / "videos" / str(view.get("video"))
         rows.append(

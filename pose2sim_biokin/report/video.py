@@ -52,7 +52,7 @@ def views_of(comparison: Comparison, config: Mapping[str, Any] | None = None) ->
 
 
 def _named_views(result: BackendResult) -> list[View]:
-    trial, named = result.mot.parent.parent, Path(str(result.quality.get("calibration", "")))
+    trial, named = result.trial_dir, Path(str(result.quality.get("calibration", "")))
     calibration = named if named.is_file() else find_calibration(trial)
     cameras = {camera.name: camera for camera in read_calibration(calibration)}
     views = []

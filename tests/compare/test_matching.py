@@ -186,6 +186,27 @@ def test_arms_that_mean_the_same_in_other_numbers(tmp_path):
     assert any("gimbal lock" in note for note in comparison.coordinate("arm_flex_r").notes)
 
 
+def test_arms_that_differ_much_do_not_jump(tmp_path):
+    """For a moment the other triple of angles is nearer: taking it would be a jump of half a turn."""
+    peak = np.exp(-(((TIME - 1) / 0.1) ** 2))
+    raised = {"arm_flex_l": 2.2 * peak, "arm_add_l": -0.3 - 1.0 * peak, "arm_rot_l": 2.2 * peak}
+    hanging = {
+        "arm_flex_l": 0.1 * np.sin(TIME),
+        "arm_add_l": -0.8 + 0 * TIME,
+        "arm_rot_l": 0.1 * np.cos(TIME),
+    }
+    comparison = compare_results(
+        [result_of(tmp_path, "raised", TIME, raised), result_of(tmp_path, "hanging", TIME, hanging)]
+    )
+    for name, values in hanging.items():
+        np.testing.assert_allclose(
+            comparison.coordinate(name).values["hanging"], np.rad2deg(values), atol=1e-3
+        )
+    assert comparison.metrics["hanging"]["arm_flex_l"].worst == pytest.approx(
+        np.rad2deg(0.1 * np.sin(1) - 2.2), abs=1
+    )
+
+
 def test_nothing_in_common(tmp_path):
     model = opensim.Model()
     model.setName("pendulum")
