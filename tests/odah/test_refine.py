@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from figures import write_shard
+from figures import TINY_EXPERIMENT, write_shard
 
 from odah.augment import Augmentation
 from odah.dataset import FrameMaker, ShardSet, find_shards
@@ -38,26 +38,6 @@ from pose2sim_biokin.skeleton.rotations import axis_angle_to_matrix
 from pose2sim_biokin.vision.canonical import ground_from_canonical_ground
 
 SKELETON = load_skeleton()
-TINY = """
-[preset]
-size = 32
-[preset.hourglass]
-channels = 16
-widths = [16, 16, 16]
-stem_channels = 8
-[preset.points]
-count = 32
-hidden = [16, 16]
-dense = [32]
-[preset.refinement]
-blocks = [1, 1, 1]
-channels = [16, 16, 32]
-heads = [1, 1, 1]
-[train]
-precision = "32-true"
-refine_batch = 4
-refine_passes = 1
-"""
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +45,7 @@ def folder(tmp_path_factory):
     """Dense stick figures, an experiment, and exported weights (untrained, without refinement)."""
     folder = tmp_path_factory.mktemp("refine")
     write_shard(folder / "dense" / "shard-00000", 128, 32, seed=3, dense=True)
-    (folder / "tiny.toml").write_text(TINY, encoding="utf-8")
+    (folder / "tiny.toml").write_text(TINY_EXPERIMENT, encoding="utf-8")
     torch.manual_seed(0)
     preset = without_refinement(read_settings(folder / "tiny.toml").preset)
     network = BiokinNetwork(preset, SKELETON)

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from figures import write_shard
+from figures import TINY_EXPERIMENT, write_shard
 
 from odah.dataset import FrameMaker, ShardSet, find_shards
 from odah.evaluate import evaluate_frames, evaluate_windows, report
@@ -36,34 +36,17 @@ from pose2sim_biokin.network.presets import PAPER
 from pose2sim_biokin.skeleton import load_skeleton
 
 CONFIGS = Path(__file__).parents[2] / "training" / "configs"
-TINY = """
-base = "fast"
-[preset]
-size = 32
-[preset.hourglass]
-channels = 16
-widths = [16, 16, 16]
-stem_channels = 8
-[preset.points]
-count = 48
-hidden = [32, 32]
-dense = [64]
-[preset.refinement]
-blocks = [1, 1, 1]
-channels = [16, 16, 32]
-heads = [1, 1, 1]
-[train]
-batch_size = 8
+TINY = (
+    TINY_EXPERIMENT
+    + """
 learning_rate = 3e-3
 warmup = 5
-precision = "32-true"
-refine_batch = 2
-refine_passes = 1
 [augmentation]
 mask = 0.0
 blur = 0.0
 crop = 0.0
 """
+)
 
 
 @pytest.fixture(scope="module")
