@@ -148,3 +148,14 @@ def test_the_stages_are_methods_of_the_installed_pose2sim():
     from Pose2Sim.Pose2Sim import Pose2SimPipeline
 
     assert all(callable(getattr(Pose2SimPipeline, stage)) for stage in hookspecs.REPLACEABLE)
+
+
+def test_upstream_does_not_take_our_results_for_markers(tmp_path):
+    folder = tmp_path / "pose-3d"
+    folder.mkdir()
+    (folder / "T_0-9_biokin.trc").write_text("ours", encoding="utf-8")
+    (folder / "T_0-9.trc").write_text("theirs", encoding="utf-8")
+    opensim = plugins.get_backend("opensim")
+    with pytest.raises(BiokinError, match=r"T_0-9_biokin\.trc.*filtering"):
+        opensim.run({"project": {"project_dir": str(tmp_path)}})
+    assert not (tmp_path / "kinematics").exists()
