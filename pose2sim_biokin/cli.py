@@ -133,7 +133,7 @@ def compare(
     rerun: Annotated[bool, typer.Option("--rerun", help="Run biokin even if it has a result.")] = False,
     report: Annotated[bool, typer.Option(help="Make the page as well.")] = True,
     video: Annotated[
-        bool, typer.Option("--video", help="Videos of the results side by side as well.")
+        bool, typer.Option("--video", help="Videos side by side as well.")
     ] = False,
     device: Device = None,
     weights: Weights = None,
