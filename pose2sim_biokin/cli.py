@@ -132,9 +132,7 @@ def compare(
     force: Annotated[bool, typer.Option("--force", help="Write over a comparison of that name.")] = False,
     rerun: Annotated[bool, typer.Option("--rerun", help="Run biokin even if it has a result.")] = False,
     report: Annotated[bool, typer.Option(help="Make the page as well.")] = True,
-    video: Annotated[
-        bool, typer.Option("--video", help="Videos side by side as well.")
-    ] = False,
+    video: Annotated[bool, typer.Option("--video", help="Videos side by side as well.")] = False,
     device: Device = None,
     weights: Weights = None,
     segmentation: Segmentation = None,
