@@ -261,7 +261,7 @@ def _cluster(workers: int, scheduler: str | None) -> Iterator:
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            dashboard_address=":0",  # a free port: two runs at once do not warn of each other
             memory_limit=0,
             silence_logs=logging.CRITICAL,
         ) as cluster,
