@@ -264,11 +264,13 @@ def test_recorded_motion_alone_needs_recordings(config, tmp_path):
 
 
 def test_the_configs_that_come_along():
-    tiny, paper, whole = (read_config(CONFIGS / f"data_{name}.toml") for name in ("tiny", "paper", "open"))
+    names = ("tiny", "paper", "open", "cycles")
+    tiny, paper, whole, cycles = (read_config(CONFIGS / f"data_{name}.toml") for name in names)
     assert tiny.subjects == 2 and tiny.frames * tiny.dataset.clips <= 100
     assert paper.subjects == 56 and paper.dataset.clips == 1132 and paper.frames == 600
     assert tuple(paper.dataset.subjects.values()) == (42, 6, 8) and paper.scene.cameras == "paper"
     assert whole.scene.cameras == "anywhere" and whole.subjects > 56
+    assert cycles.render.renderer == "cycles" and {p.split for p in plan_clips(cycles)} == {"test"}
     assert json.loads(json.dumps(paper.as_dict())) == paper.as_dict()
 
 
