@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pose2sim_biokin import perception
-from pose2sim_biokin.check import Check, JudgedView, check_motion, check_summary
+from pose2sim_biokin.check import Check, check_motion, check_summary, judged_views
 from pose2sim_biokin.demo import make_demo
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.project import Trial, View, read_trial
@@ -108,10 +108,8 @@ def judge_pairs(trial: Trial, args: argparse.Namespace) -> list[dict]:
                 others, subject.positions, segmenter, config.batch_size, no_progress, looked
             )
             masks = [*subject.masks, *elsewhere]
-            judged = [
-                JudgedView(view.camera, {f - frames.start: m for f, m in seen.items()}, view in pair)
-                for view, seen in zip((*pair, *others), masks, strict=True)
-            ]
+            cameras = [view.camera for view in (*pair, *others)]
+            judged = judged_views(cameras, masks, frames, entry["pair"])
             check = check_motion(motion, skeleton, trial.fps, judged)
             entry |= {"weights_sha256": motion.info["weights_sha256"]}
             entry |= check_summary(check, np.asarray(frames))

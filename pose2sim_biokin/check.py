@@ -9,7 +9,7 @@ person of any build. Feet, sides and jerk come from the motion alone (`pose2sim_
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,27 @@ class JudgedView:
     camera: Camera
     masks: Mapping[int, PackedMask]
     used: bool
+
+
+def judged_views(
+    cameras: Sequence[Camera],
+    masks: Sequence[Mapping[int, PackedMask]],
+    frames: range,
+    used: Collection[str],
+) -> list[JudgedView]:
+    """What is held against a motion with one row for each of `frames`.
+
+    Args:
+        cameras: calibrated.
+        masks: for each camera, synchronised frame -> mask; others than `frames` are left out.
+        used: names of the cameras that the network saw.
+    """
+    return [
+        JudgedView(
+            camera, {f - frames.start: mask for f, mask in seen.items() if f in frames}, camera.name in used
+        )
+        for camera, seen in zip(cameras, masks, strict=True)
+    ]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pose2sim_biokin import perception
-from pose2sim_biokin.check import Check, JudgedView, check_motion
+from pose2sim_biokin.check import Check, check_motion, judged_views
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import OutputSet
 from pose2sim_biokin.io.filters import ik_filter_type
@@ -99,7 +99,7 @@ def run_trial(
         check = None
         if config.check_views:
             with clock("checking the result"):
-                others = _unused(trial, views)
+                others = trial.unused(views)
                 batch = config.batch_size
                 # who it is there, the used views say, not the network
                 elsewhere = perception.people_at(
@@ -146,12 +146,6 @@ def _report(paths: Mapping[str, Path], config_dict: dict[str, Any]) -> dict[str,
         return {}
 
 
-def _unused(trial: Trial, views: Sequence[View]) -> list[View]:
-    """The cameras with a video that the network does not see."""
-    used = {view.name for view in views}
-    return [view for view in (*trial.views, *trial.spare) if view.name not in used]
-
-
 def _check(
     trial: Trial,
     views: Sequence[View],
@@ -162,10 +156,8 @@ def _check(
     progress: Progress,
 ) -> Check:
     """The motion against the masks, frame -> mask, of the two used views and of the others."""
-    judged = [
-        JudgedView(view.camera, {f - frames.start: mask for f, mask in seen.items() if f in frames}, k < 2)
-        for k, (view, seen) in enumerate(zip(views, masks, strict=True))
-    ]
+    used = [view.name for view in views[:2]]
+    judged = judged_views([view.camera for view in views], masks, frames, used)
     check = check_motion(motion, skeleton, trial.fps, judged, progress)
     for view in check.views:
         what = "used" if view.used else "not used"

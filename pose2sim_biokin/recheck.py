@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pose2sim_biokin import perception
-from pose2sim_biokin.check import JudgedView, check_motion, check_summary
+from pose2sim_biokin.check import check_motion, check_summary, judged_views
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import atomic_path
 from pose2sim_biokin.io.mot import read_mot
@@ -107,10 +107,7 @@ def check_trial(
     batch = trial.config.batch_size
     masks = perception.people_at(trial.views, positions, segmenter, batch, progress, count=count)
     used = {view["camera"] for view in quality["views"]}
-    judged = [
-        JudgedView(view.camera, {f - first: mask for f, mask in seen.items()}, view.name in used)
-        for view, seen in zip(trial.views, masks, strict=True)
-    ]
+    judged = judged_views([view.camera for view in trial.views], masks, frames, used)
     check = check_motion(motion, skeleton, trial.fps, judged, progress)
     return {"trial": trial.name, "result": path.name, **check_summary(check, np.asarray(frames))}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -71,6 +72,11 @@ class Trial:
     config: BiokinConfig
     spare: tuple[View, ...] = ()
     output_dir: Path | None = None
+
+    def unused(self, used: Sequence[View]) -> list[View]:
+        """The cameras with a video that the network does not see when it sees `used`."""
+        names = {view.name for view in used}
+        return [view for view in (*self.views, *self.spare) if view.name not in names]
 
     @property
     def kinematics_dir(self) -> Path:

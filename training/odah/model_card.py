@@ -13,8 +13,7 @@ from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import atomic_path
 from pose2sim_biokin.skeleton.angles import CONSTRAINED
 
-# Sets of the record's measurements, as people call them; methods, and what of a set is shown.
-_TITLES = {"frames": "single frames", "windows": "clips of 64 frames"}
+# What is shown of a set of measurements: its name and digits.
 _ROWS = {
     "clips": ("clips", 0),
     "frames": ("frames", 0),
@@ -97,11 +96,12 @@ def model_card(record: dict) -> str:
             ],
         )
     sets = record["measured"]["sets"]
+    names = [one["data"] for one in sets]
     lines += ["", "## Measured on test subjects, recordings and actions that were never seen", ""]
-    lines += _table(("error", *map(_title, sets)), _rows(sets))
+    lines += _table(("error", *names), _rows(sets))
     lines += ["", "## By angle, degrees", ""]
     baseline = next((s["mean_pose_baseline_deg"] for s in sets if s.get("mean_pose_baseline_deg")), None)
-    titles = ("angle", *map(_title, sets)) + (("always the median pose",) if baseline else ())
+    titles = ("angle", *names) + (("always the median pose",) if baseline else ())
     lines += _table(
         titles,
         [
@@ -111,11 +111,6 @@ def model_card(record: dict) -> str:
         ],
     )
     return "\n".join([*lines, ""])
-
-
-def _title(one: dict) -> str:
-    name = _TITLES.get(one["data"])
-    return f"{name} ({one['method']})" if name else one["data"]
 
 
 def _rows(sets: list[dict]) -> list[tuple[str, ...]]:

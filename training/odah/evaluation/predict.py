@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pose2sim_biokin import perception
-from pose2sim_biokin.check import JudgedView, check_motion
+from pose2sim_biokin.check import check_motion, judged_views
 from pose2sim_biokin.hookspecs import PersonSegmenter
 from pose2sim_biokin.io.project import Trial, View
 from pose2sim_biokin.motion import Motion
@@ -57,8 +57,7 @@ def check_prediction(
     NaN in frames that are not compared.
     """
     motion, frames = prediction.motion, prediction.frames
-    used = {view.name for view in prediction.views}
-    others = [view for view in (*trial.views, *trial.spare) if view.name not in used]
+    others = trial.unused(prediction.views)
     elsewhere = perception.people_at(
         others,
         prediction.subject.positions,
@@ -67,11 +66,9 @@ def check_prediction(
         progress,
         prediction.looked,
     )
-    seen = zip((*prediction.views, *others), (*prediction.subject.masks, *elsewhere), strict=True)
-    judged = [
-        JudgedView(v.camera, {f - frames.start: m for f, m in masks.items() if f in frames}, v.name in used)
-        for v, masks in seen
-    ]
+    cameras = [view.camera for view in (*prediction.views, *others)]
+    masks = [*prediction.subject.masks, *elsewhere]
+    judged = judged_views(cameras, masks, frames, [view.name for view in prediction.views])
     check = check_motion(motion, load_skeleton(motion.skeleton), trial.fps, judged, progress)
     columns = {}
     for name, quantity, kinds in (
