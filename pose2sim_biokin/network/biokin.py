@@ -18,6 +18,7 @@ from pose2sim_biokin.network.heads import (
     pose_features,
 )
 from pose2sim_biokin.network.hourglass import StackedHourglass
+from pose2sim_biokin.network.meeting import cell_rays
 from pose2sim_biokin.network.points import (
     FlattenPoints,
     HeatmapPeaks,
@@ -121,7 +122,10 @@ class FrameEncoder(nn.Module):
         views = batch.images.flatten(0, 1)
         if self.preset.hourglass.mask_channel:
             views = torch.cat([views, batch.masks.flatten(0, 1).to(views.dtype)], 1)
-        outs, heats = self.hourglass(views.contiguous(memory_format=torch.channels_last))
+        cameras = batch.K, batch.R, batch.t
+        outs, heats = self.hourglass(
+            views.contiguous(memory_format=torch.channels_last), lambda side: cell_rays(*cameras, size, side)
+        )
         heats = [heat.unflatten(0, (-1, 2)) for heat in heats]
         maps = torch.cat(outs[-self.preset.points.stacks_sampled :], 1)  # (2B, C, H, H)
         pixels = project(batch.points, batch.K, batch.R, batch.t)
@@ -134,7 +138,6 @@ class FrameEncoder(nn.Module):
         if heats and self.points.heatmaps:
             peaks = heatmap_peaks(heats[-1], size)
             heat_samples = sample_maps(heats[-1], pixels, size)
-        cameras = batch.K, batch.R, batch.t
         keypoints, tokens = self.points(batch.points, sampled, heat_samples, peaks, cameras)
         with torch.autocast(keypoints.device.type, enabled=False):
             keypoints = world_to_ground(keypoints.float())

@@ -120,8 +120,6 @@ class KeypointHead(nn.Module):
         super().__init__()
         skeleton = layout.skeleton
         self.layout, self.preset = layout, preset
-        self.hips = (skeleton.body_index("femur_r"), skeleton.body_index("femur_l"))
-        self.lumbar = skeleton.body_index("torso")
         parents = [skeleton.joints.parents[i] for i in range(layout.bodies)]
         children = [i for i, p in enumerate(parents) if p >= 0]
         self.register_buffer("_children", torch.tensor(children), persistent=False)
@@ -144,10 +142,7 @@ class KeypointHead(nn.Module):
             the pose, and the keypoints in the pelvis's estimated frame (B, K, 3), which it is relative to.
         """
         layout = self.layout
-        hips = keypoints[:, self.hips[0]], keypoints[:, self.hips[1]]
-        root = ((hips[0] + hips[1]) / 2)[:, None]
-        frame = root_frame(hips[0] - hips[1], keypoints[:, self.lumbar] - root[:, 0]).detach()
-        local = (keypoints - root) @ frame  # (B, K, 3) in the frame's axes
+        local, frame = to_root_frame(keypoints, layout)
         bones = local[:, self._children] - local[:, self._parents]
         length = bones.square().sum(-1, keepdim=True).clamp_min(1e-6).sqrt()
         x = torch.cat(
@@ -179,6 +174,19 @@ class KeypointHead(nn.Module):
         if self.preset.pelvis:
             pelvis = keypoints[:, 0] + (frame @ (0.1 * p)[..., None])[..., 0]
         return Pose(rotations, a, scales, pelvis), local
+
+
+def to_root_frame(keypoints: Tensor, layout: AngleLayout) -> tuple[Tensor, Tensor]:
+    """Keypoints (B, K, 3) in the pelvis's frame as hips and lumbar joint show it, and its axes (B, 3, 3).
+
+    No gradient goes through the frame.
+    """
+    right, left, lumbar = (
+        keypoints[:, layout.skeleton.body_index(n)] for n in ("femur_r", "femur_l", "torso")
+    )
+    root = (right + left) / 2
+    frame = root_frame(right - left, lumbar - root).detach()
+    return (keypoints - root[:, None]) @ frame, frame
 
 
 def root_frame(lateral: Tensor, up: Tensor) -> Tensor:

@@ -6,10 +6,13 @@ in its stem: maps of half the picture's side.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pose2sim_biokin.network.meeting import ViewMeeting
 from pose2sim_biokin.network.presets import HourglassSize
 
 
@@ -80,11 +83,19 @@ class Hourglass(nn.Module):
         last = level == size.depth - 1
         self.inner = block(inner, inner, size) if last else Hourglass(size, level + 1)
         self.up = block(inner, outer, size)
+        self.meeting = ViewMeeting(size.meeting, inner) if last and size.meeting.layers else None
         self.smooth = size.norm == "group"
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, H, W)."""
-        low = self.up(self.inner(self.down(F.avg_pool2d(x, 2))))
+    def forward(self, x: Tensor, rays: Callable[[int], Tensor]) -> Tensor:
+        """(B, C, H, W) to (B, C, H, W); `rays` gives those of a map's cells, see ViewMeeting, by its side."""
+        low = self.down(F.avg_pool2d(x, 2))
+        if isinstance(self.inner, Hourglass):
+            low = self.inner(low, rays)
+        else:
+            low = self.inner(low)
+            if self.meeting is not None:
+                low = self.meeting(low, rays(low.shape[-1]))
+        low = self.up(low)
         if self.smooth:
             low = F.interpolate(low, scale_factor=2.0, mode="bicubic", align_corners=True)
         else:
@@ -146,14 +157,14 @@ class StackedHourglass(nn.Module):
         if size.heatmaps:
             self.heats.extend(nn.Conv2d(c, keypoints, 1) for _ in every)
 
-    def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Pictures (B, 3 or 4, S, S) to each stack's output (B, out, H, H) and heatmap logits (B, K,
-        H, H).
+    def forward(self, images: Tensor, rays: Callable[[int], Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Pictures (B, 3 or 4, S, S), and what gives the rays of their maps' cells (see ViewMeeting), to each
+        stack's output (B, out, H, H) and heatmap logits (B, K, H, H).
         """
         x = self.stem(images)
         outs, heats = [], []
         for i, hourglass in enumerate(self.hourglasses):
-            y = self.lasts[i](self.tops[i](hourglass(x)))
+            y = self.lasts[i](self.tops[i](hourglass(x, rays)))
             out = self.outs[i](y)
             outs.append(self.reduce[i](out))
             if self.size.heatmaps:

@@ -12,6 +12,20 @@ from pose2sim_biokin.errors import BiokinError
 
 
 @dataclass(frozen=True)
+class MeetingSize:
+    """Attention between the views' smallest maps; see `pose2sim_biokin.network.meeting`.
+
+    Attributes:
+        layers, heads: of attention; without layers the views do not meet.
+        expansion: width of the layers' inner part over the maps'.
+    """
+
+    layers: int = 0
+    heads: int = 4
+    expansion: int = 2
+
+
+@dataclass(frozen=True)
 class HourglassSize:
     """The picture encoder: stem, then stacked hourglasses.
 
@@ -28,6 +42,7 @@ class HourglassSize:
         out_channels: width to which each stack's output is reduced before it is sampled; 0: not reduced.
         mask_channel: the person mask is a fourth input channel.
         heatmaps: each stack predicts heatmaps of the projected keypoints.
+        meeting: each stack's smallest maps of both views look at each other.
     """
 
     block: str = "hierarchical"
@@ -43,6 +58,7 @@ class HourglassSize:
     out_channels: int = 128
     mask_channel: bool = False
     heatmaps: bool = False
+    meeting: MeetingSize = field(default_factory=MeetingSize)
 
 
 @dataclass(frozen=True)
@@ -175,6 +191,7 @@ FAST = Preset(
         out_channels=0,
         mask_channel=True,
         heatmaps=True,
+        meeting=MeetingSize(layers=3),
     ),
     points=PointSize(
         head="attention",
@@ -214,7 +231,13 @@ def without_refinement(preset: Preset) -> Preset:
     return replace(preset, refinement=None, fit=None)
 
 
-_NESTED = {"hourglass": HourglassSize, "points": PointSize, "refinement": RefinementSize, "fit": FitSize}
+_NESTED = {
+    "hourglass": HourglassSize,
+    "meeting": MeetingSize,
+    "points": PointSize,
+    "refinement": RefinementSize,
+    "fit": FitSize,
+}
 
 
 def _build(cls: type, values: dict, where: str):

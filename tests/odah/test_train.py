@@ -16,7 +16,7 @@ import pytest
 import torch
 from figures import TINY_EXPERIMENT, write_shard
 
-from odah.dataset import FrameMaker, ShardSet, find_shards
+from odah.dataset import FrameMaker, ShardSet, find_shards, ordered_batches
 from odah.evaluate import evaluate_frames, evaluate_windows, report
 from odah.export import export_run
 from odah.loop import learning_rate
@@ -292,6 +292,26 @@ def test_a_run_starts_from_exported_weights(cache, tmp_path):
     torch.testing.assert_close(third.module.state_dict()["head.out.bias"], changed, atol=0, rtol=0)
     with pytest.raises(BiokinError, match="experiment file"):
         Trainer(settings, folder, [], tmp_path / "third", 1.0, 1, initial="default")
+
+
+def test_views_that_meet_can_be_added_to_exported_weights(cache, tmp_path):
+    alone = TINY + "[preset.hourglass.meeting]\nlayers = 0\n"
+    (tmp_path / "alone.toml").write_text(alone, encoding="utf-8")
+    settings, folder = read_settings(tmp_path / "alone.toml"), [cache / "frames"]
+    Trainer(settings, folder, [], tmp_path / "first", 1.0, 1).run(max_steps=1)
+    weights = tmp_path / "weights.pt"
+    export_run(tmp_path / "first", weights, str(tmp_path / "alone.toml"), {}, None, half=False)
+    preset = settings.preset.override({"hourglass": {"meeting": {"layers": 1}}})
+    second = Trainer(
+        replace(settings, preset=preset), folder, [], tmp_path / "second", 1.0, 1, initial=weights
+    )
+    batch, _ = next(ordered_batches(ShardSet(find_shards(folder)), second.task.plain, 2))
+    with torch.no_grad():
+        outs = [
+            encoder.eval()(batch) for encoder in (load_checkpoint(weights).network.encoder, second.module)
+        ]
+    assert any(".meeting." in name for name in second.module.state_dict())
+    torch.testing.assert_close(outs[0].pose, outs[1].pose, atol=0, rtol=0)
 
 
 def test_the_published_experiment():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -65,6 +66,8 @@ def cached_folders(
 def load_encoder(encoder: FrameEncoder, weights: str | Path) -> str:
     """Put the encoder of exported weights ("default": the package's) into `encoder`.
 
+    The experiment's views may meet where those of the weights do not: at first that changes nothing.
+
     Returns:
         the file's SHA-256.
 
@@ -73,12 +76,16 @@ def load_encoder(encoder: FrameEncoder, weights: str | Path) -> str:
     """
     loaded = load_checkpoint(weights)
     found, wanted = (without_refinement(p) for p in (loaded.network.preset, encoder.preset))
+    state = loaded.network.encoder.state_dict()
+    if wanted.hourglass.meeting.layers and not found.hourglass.meeting.layers:
+        state |= {name: value for name, value in encoder.state_dict().items() if ".meeting." in name}
+        wanted = replace(wanted, hourglass=replace(wanted.hourglass, meeting=found.hourglass.meeting))
     if found != wanted:
         raise BiokinError(
             f"{loaded.path}: its encoder (preset {found.name!r}) is not that of the experiment (preset "
             f"{wanted.name!r}); give the experiment file it was trained with."
         )
-    encoder.load_state_dict(loaded.network.encoder.state_dict())
+    encoder.load_state_dict(state)
     return loaded.sha256
 
 
