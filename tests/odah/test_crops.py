@@ -114,6 +114,29 @@ def test_other_settings_do_not_mix(cache):
         generate(Settings("training", 2, 6, 3, False, 6, 48, 3, ""), cache[0])
 
 
+def test_takes_are_motions_with_cameras_of_their_own(tmp_path):
+    settings = Settings("train", 1, 1, 6, False, 5, 48, 1, "", takes=3)
+    (shard,) = generate(settings, tmp_path / "takes")
+    data = _load(shard)
+    origins = -np.einsum("nvji,nvj->nvi", data["R"], data["t"]).reshape(3, 2, 2, 3)  # take, frame, view
+    np.testing.assert_allclose(origins[:, 0], origins[:, 1], atol=1e-4)
+    assert all(np.abs(origins[i] - origins[j]).max() > 0.1 for i, j in ((0, 1), (0, 2), (1, 2)))
+    assert (data["frame"].reshape(3, 2)[:, 0] < 40).all() and (data["frame"].reshape(3, 2)[:, 1] >= 40).all()
+    assert (data["scales"] == data["scales"][0]).all() and len(set(data["clip"])) == 1
+    fk = ForwardKinematics(load_skeleton())
+    frames = fk(torch.as_tensor(data["coordinates"]), torch.as_tensor(data["scales"]))
+    world = fk.joint_centers(frames, torch.as_tensor(data["scales"])).mean(1)[:, [2, 0, 1]].numpy()
+    camera = np.einsum("nvij,nj->nvi", data["R"], world) + data["t"]
+    pixels = np.einsum("nvij,nvj->nvi", data["K"], camera)
+    assert (
+        np.abs(pixels[..., :2] / pixels[..., 2:] - 23.5).max() < 10
+    )  # every take's cameras look at its person
+    with pytest.raises(BiokinError, match="divisor"):
+        generate(Settings("train", 1, 1, 6, False, 5, 48, 1, "", takes=4), tmp_path / "no")
+    with pytest.raises(BiokinError, match="--dense"):
+        generate(Settings("train", 1, 1, 6, True, 5, 48, 1, "", takes=2), tmp_path / "no")
+
+
 def test_splits_are_disjoint():
     def subjects(split):
         settings = Settings(split, 900, 5000, 16, False, 3, 128, 64, "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -35,8 +36,7 @@ class RenderedClip:
     t: np.ndarray
     coordinates: np.ndarray
     frame: np.ndarray
-    kind: str
-    name: str
+    motions: list[str]
 
 
 def stable_seed(*parts: object) -> int:
@@ -53,14 +53,90 @@ def render_clip(
     frames: int,
     dense: bool,
     size: int,
+    takes: int = 1,
 ) -> RenderedClip:
-    """Draw a motion, an outfit, cameras and light from `seed`, and render.
+    """Draw motions, an outfit, cameras and light from `seed`, and render.
 
     Args:
         recordings: those of the split.  frames: n.  dense: consecutive at 60 Hz, else spread over 4 s.
         size: side of the square crops in pixels.
+        takes: parts of n / takes frames, each with a motion, cameras and light of its own. Dressing
+            somebody costs as much as rendering ten frames: more takes show more for the same time.
+
+    Raises:
+        ValueError: frames are no multiple of takes.
     """
+    if frames % takes:
+        raise ValueError(f"{frames} frames are no multiple of {takes} takes")
     rng = np.random.default_rng([seed, 0xC11B])
+    skeleton = body.skeleton
+    place = [skeleton.coordinate_index(f"pelvis_t{axis}") for axis in "xyz"]
+    count = frames // takes
+    drawn = [_motion(rng, body, subject, split, recordings, count, dense) for _ in range(takes)]
+    coordinates = np.concatenate([take.coordinates for take in drawn])
+    lift = torch.as_tensor(np.concatenate([take.lift for take in drawn]))
+    with torch.no_grad():
+        q = torch.as_tensor(coordinates)
+        bodies = body.kinematics(q, subject.scales)
+        worn = dress(rng, body, subject, lambda rest: Posed(body.pose(subject, q, rest, bodies)), SUBJECT)
+        person = DressedPerson(worn.meshes)
+        rgb, mask, cameras = [], [], []
+        for start in range(0, frames, count):
+            take = slice(start, start + count)
+            # The floor was found from the skeleton's feet; let the lowest point stand on it.
+            sink = (person.vertices[take, :, 2].amin(1) - lift[take]).median()
+            person.vertices[take, :, 2] -= sink
+            coordinates[take, place[1]] -= float(sink)
+            path = coordinates[take][:, [place[2], place[0], place[1]]].astype(np.float64)
+            # the pelvis's X axis in ground (X, Y, Z) = world (Y, Z, X)
+            forward = bodies.rotation[start, 0, :, 0]
+            centers = two_cameras(rng, path, float(torch.atan2(forward[0], forward[2])))
+            crops = crop_cameras(centers, person.vertices[take, ::_CROP_STRIDE].double().numpy(), size)
+            K, R, t = (
+                torch.as_tensor(np.array([[getattr(c, n) for c in pair] for pair in crops], dtype=np.float32))
+                for n in ("K", "R", "t")
+            )
+            cameras.append((K, R, t))
+            lights = random_lights(rng, R.flatten(0, 1))
+            seen = np.repeat(np.arange(start, start + count), 2)
+            for first in range(0, 2 * count, _BATCH):
+                part = slice(first, first + _BATCH)
+                now = type(lights)(*(value[part] for value in lights))
+                image = person.render(seen[part], *(x.flatten(0, 1)[part] for x in (K, R, t)), size, now)
+                rgb.append((image.rgb * 255 + 0.5).to(torch.uint8))
+                mask.append((image.mask > 0.5).to(torch.uint8))
+    K, R, t = (torch.cat(values).numpy() for values in zip(*cameras, strict=True))
+    return RenderedClip(
+        rgb=torch.cat(rgb).unflatten(0, (frames, 2)).numpy(),
+        mask=torch.cat(mask).unflatten(0, (frames, 2)).numpy(),
+        K=K,
+        R=R,
+        t=t,
+        coordinates=coordinates,
+        frame=np.concatenate([take.frame for take in drawn]),
+        motions=[take.label for take in drawn for _ in range(count)],
+    )
+
+
+class _Take(NamedTuple):
+    """A motion of n frames: coordinates (n, 39), lift (n,) above the floor, m, frame numbers, label."""
+
+    coordinates: np.ndarray
+    lift: np.ndarray
+    frame: np.ndarray
+    label: str
+
+
+def _motion(
+    rng: np.random.Generator,
+    body: OpenBody,
+    subject: Subject,
+    split: str,
+    recordings: list[Recording],
+    frames: int,
+    dense: bool,
+) -> _Take:
+    """A motion somewhere in the room; see `render_clip`."""
     skeleton = body.skeleton
     length = frames if dense else SPREAD_FRAMES
     fps = FPS if dense else SPREAD_FPS
@@ -70,46 +146,11 @@ def render_clip(
     if not dense:
         step = length / frames
         index = np.minimum((index * step + rng.uniform(0, step, frames)).astype(int), length - 1)
-    place = [skeleton.coordinate_index(f"pelvis_t{axis}") for axis in "xyz"]
-    coordinates[:, place[0]] += rng.uniform(-2, 2)
-    coordinates[:, place[2]] += rng.uniform(-2, 2)
-    coordinates = coordinates[index].astype(np.float32)
-    with torch.no_grad():
-        q = torch.as_tensor(coordinates)
-        bodies = body.kinematics(q, subject.scales)
-        worn = dress(rng, body, subject, lambda rest: Posed(body.pose(subject, q, rest, bodies)), SUBJECT)
-        person = DressedPerson(worn.meshes)
-        # The floor was found from the skeleton's feet; let the lowest point stand on it.
-        lift = torch.as_tensor(motion.lift[index].astype(np.float32))
-        sink = (person.vertices[..., 2].amin(1) - lift).median()
-        person.vertices[..., 2] -= sink
-        coordinates[:, place[1]] -= float(sink)
-        path = coordinates[:, [place[2], place[0], place[1]]].astype(np.float64)
-        forward = bodies.rotation[0, 0, :, 0]  # the pelvis's X axis in ground (X, Y, Z) = world (Y, Z, X)
-        heading = float(torch.atan2(forward[0], forward[2]))
-        centers = two_cameras(rng, path, heading)
-        crops = crop_cameras(centers, person.vertices[:, ::_CROP_STRIDE].double().numpy(), size)
-        K, R, t = (
-            torch.as_tensor(np.array([[getattr(c, name) for c in pair] for pair in crops], dtype=np.float32))
-            for name in ("K", "R", "t")
-        )
-        lights = random_lights(rng, R.flatten(0, 1))
-        rgb, mask = [], []
-        seen = np.repeat(np.arange(frames), 2)
-        for start in range(0, 2 * frames, _BATCH):
-            part = slice(start, start + _BATCH)
-            now = type(lights)(*(value[part] for value in lights))
-            image = person.render(seen[part], *(x.flatten(0, 1)[part] for x in (K, R, t)), size, now)
-            rgb.append((image.rgb * 255 + 0.5).to(torch.uint8))
-            mask.append((image.mask > 0.5).to(torch.uint8))
-    return RenderedClip(
-        rgb=torch.cat(rgb).unflatten(0, (frames, 2)).numpy(),
-        mask=torch.cat(mask).unflatten(0, (frames, 2)).numpy(),
-        K=K.numpy(),
-        R=R.numpy(),
-        t=t.numpy(),
-        coordinates=coordinates,
-        frame=index.astype(np.int32),
-        kind=motion.kind,
-        name=motion.name,
+    coordinates[:, skeleton.coordinate_index("pelvis_tx")] += rng.uniform(-2, 2)
+    coordinates[:, skeleton.coordinate_index("pelvis_tz")] += rng.uniform(-2, 2)
+    return _Take(
+        coordinates[index].astype(np.float32),
+        motion.lift[index].astype(np.float32),
+        index.astype(np.int32),
+        f"{motion.kind}: {motion.name}",
     )

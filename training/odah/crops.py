@@ -54,6 +54,7 @@ class Settings:
     size: int
     shard_clips: int
     motions: str
+    takes: int = 1
     format: str = FORMAT
 
 
@@ -96,18 +97,17 @@ def render_shard(settings: Settings, shard: int, output: Path) -> Path:
             settings.frames_per_clip,
             settings.dense,
             settings.size,
+            settings.takes,
         )
         n = settings.frames_per_clip
-        label = f"{rendered.kind}: {rendered.name}"
-        if label not in motions:
-            motions.append(label)
+        motions += [label for label in dict.fromkeys(rendered.motions) if label not in motions]
         rows = {
             name: getattr(rendered, name) for name in ("rgb", "mask", "K", "R", "t", "coordinates", "frame")
         }
         rows["scales"] = np.broadcast_to(subject.scales.numpy(), (n, *subject.scales.shape))
         rows["subject"] = np.full(n, seed, dtype=np.int32)
         rows["clip"] = np.full(n, clip, dtype=np.int32)
-        rows["motion"] = np.full(n, motions.index(label), dtype=np.int32)
+        rows["motion"] = np.array([motions.index(label) for label in rendered.motions], dtype=np.int32)
         for name, values in rows.items():
             columns.setdefault(name, []).append(values)
     final = output / f"shard-{shard:05d}"
@@ -153,7 +153,7 @@ def _check_resumable(settings: Settings, output: Path) -> None:
     path = output / "manifest.json"
     wanted = asdict(settings) | {"motions": Path(settings.motions).name}
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = {"takes": 1} | json.loads(path.read_text(encoding="utf-8"))  # older ones do not say
         different = [key for key, value in wanted.items() if key != "clips" and found.get(key) != value]
         if different:
             key = different[0]
@@ -173,9 +173,16 @@ def generate(settings: Settings, output: Path, workers: int = 1) -> list[Path]:
     Raises:
         BiokinError: bad settings, or the folder holds a cache made with others.
     """
+    if settings.dense and settings.takes != 1:
+        raise BiokinError("--dense: consecutive frames are one take; leave --takes out.")
+    if settings.takes > 0 and settings.frames_per_clip % settings.takes:
+        raise BiokinError(
+            f"--takes: expected a divisor of --frames-per-clip {settings.frames_per_clip}, found "
+            f"{settings.takes}."
+        )
     if settings.split not in SUBJECT_BASE:
         raise BiokinError(f"--split: expected one of {', '.join(SUBJECT_BASE)}, found {settings.split!r}.")
-    for key in ("subjects", "clips", "frames_per_clip", "size", "shard_clips"):
+    for key in ("subjects", "clips", "frames_per_clip", "size", "shard_clips", "takes"):
         if getattr(settings, key) < 1:
             raise BiokinError(
                 f"--{key.replace('_', '-')}: expected a positive number, found {getattr(settings, key)}."
@@ -210,6 +217,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--subjects", type=int, default=600)
     parser.add_argument("--clips", type=int, default=2250)
     parser.add_argument("--frames-per-clip", type=int, default=16)
+    parser.add_argument(
+        "--takes", type=int, default=1, help="motions of a clip, each seen by cameras of its own"
+    )
     parser.add_argument("--dense", action="store_true", help="consecutive frames at 60 Hz")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=128)
