@@ -2,7 +2,9 @@
 
 Pose2Sim's demo (four cameras, 100 frames) is copied into a temporary folder and the person is found in each
 view once. Then each pair is predicted, and the scaled body is held against the masks of all four views
-(`pose2sim_biokin.check`). With --two-people it is the demo of several people, the two most present in turn.
+(`pose2sim_biokin.check`). Two pairs without a camera in common are two independent answers: how far they are
+apart is shown too (needs the training package). With --two-people it is the demo of several people, the two
+most present in turn.
 
     python benchmarks/demo_pairs.py --json pairs.json --sheets sheets
     python benchmarks/demo_pairs.py --two-people --weights runs/fast.pt
@@ -49,6 +51,13 @@ from pose2sim_biokin.vision.views import viewing_angle
 RECORDINGS = {False: "Demo_SinglePerson", True: "Demo_MultiPerson"}
 TILE = (300, 400)  # width and height of a picture of the sheets
 MOMENTS = 5  # pictures of each camera
+DIFFERENCES = (
+    "mae_17_deg",
+    "pelvis_deg",
+    "pa_mpjpe_mm",
+    "mpjpe_mm",
+    "pelvis_mm",
+)  # see odah.evaluation.errors
 Masks = Sequence[dict[int, PackedMask]]
 
 
@@ -65,14 +74,19 @@ def main() -> None:
         project = make_demo(Path(folder) / "demo", recording=RECORDINGS[args.two_people])
         biokin = {"weights": args.weights, "segmentation": args.segmentation}
         trial = read_trial({"project": {"project_dir": str(project)}, "biokin": biokin})
-        results = judge_pairs(trial, args)
+        results, motions = judge_pairs(trial, args)
     show(results)
+    apart = disagreements(motions)
+    show_disagreements(apart)
     if args.json:
-        args.json.write_text(json.dumps(plain(results), indent=1) + "\n", encoding="utf-8")
+        content = {"pairs": results, "disagreements": apart}
+        args.json.write_text(json.dumps(plain(content), indent=1) + "\n", encoding="utf-8")
 
 
-def judge_pairs(trial: Trial, args: argparse.Namespace) -> list[dict]:
-    """One entry a pair and person: pair, angle, person, and the check's summary or what went wrong."""
+def judge_pairs(trial: Trial, args: argparse.Namespace) -> tuple[list[dict], dict[tuple, Motion]]:
+    """One entry a pair and person: pair, angle, person, and the check's summary or what went wrong. And the
+    motions by person and pair.
+    """
     config, views = trial.config, trial.views
     predictor = Predictor(trial.weights, config.device, config.batch_size, config.seed)
     skeleton = load_skeleton(predictor.skeleton)
@@ -81,7 +95,7 @@ def judge_pairs(trial: Trial, args: argparse.Namespace) -> list[dict]:
     people = perception.find_people(views, frames, segmenter, config.batch_size, no_progress)
     people, _ = perception.sharpen(views, frames, people, no_progress)
     wanted = [tuple(pair.split(",")) for pair in args.pairs] if args.pairs else None
-    results = []
+    results, motions = [], {}
     for i, j in combinations(range(len(views)), 2):
         pair = (views[i], views[j])
         if wanted and (pair[0].name, pair[1].name) not in wanted:
@@ -101,6 +115,7 @@ def judge_pairs(trial: Trial, args: argparse.Namespace) -> list[dict]:
                 crops = perception.cut_out(pair, subject, frames, predictor.image_size, no_progress)
                 times = np.asarray(frames) / trial.fps
                 motion = predictor.predict(crops, times, max_gap_s=config.max_gap_s)
+                motions[person, pair[0].name, pair[1].name] = motion
             except BiokinError as error:
                 entry["error"] = str(error)
                 break
@@ -119,7 +134,33 @@ def judge_pairs(trial: Trial, args: argparse.Namespace) -> list[dict]:
                 picture = sheet((*pair, *others), masks, frames, motion, skeleton, check)
                 cv2.imwrite(str(args.sheets / f"{name}.png"), picture)
             left = [without(seen, subject, k) for k, seen in enumerate(left)]
-    return results
+    return results, motions
+
+
+def disagreements(motions: dict[tuple, Motion]) -> list[dict]:
+    """Mean differences between the answers of pairs without a camera in common."""
+    from odah.evaluation.errors import frame_errors, pose_skeleton
+
+    found = []
+    for (first, one), (second, other) in combinations(motions.items(), 2):
+        if first[0] != second[0] or set(first[1:]) & set(second[1:]):
+            continue
+        skeleton = load_skeleton(one.skeleton)
+        posed = [pose_skeleton(skeleton, motion.coordinates, motion.scales) for motion in (one, other)]
+        errors = frame_errors(*posed, None)
+        means = {name: float(np.nanmean(errors[name])) for name in DIFFERENCES}
+        found.append({"person": first[0] + 1, "pairs": [list(first[1:]), list(second[1:])]} | means)
+    return found
+
+
+def show_disagreements(apart: list[dict]) -> None:
+    """Their table."""
+    table = Table("without a camera in common", *DIFFERENCES, box=None, pad_edge=False)
+    for entry in apart:
+        pairs = " / ".join("-".join(pair) for pair in entry["pairs"])
+        label = pairs + (f" #{entry['person']}" if entry["person"] > 1 else "")
+        table.add_row(label, *(f"{entry[name]:.1f}" for name in DIFFERENCES))
+    Console(width=160).print(table)
 
 
 def without(people: perception.People, subject: Subject, view: int) -> perception.People:
