@@ -10,6 +10,9 @@ from pose2sim_biokin.report.page import Look, number, slug
 
 _MOSTLY_OFFSET = 0.5  # of an error goes when the bias is taken out: it is mostly an offset
 _WORTH_DEG = 3.0  # offsets below are not worth a line
+_PELVIS_DEG = 10.0  # orientations of the pelvis further apart than this come before single joints
+
+_PELVIS = ("pelvis_tilt", "pelvis_list", "pelvis_rotation")
 
 
 def panel_id(coordinate: str, kind: str = "curve", label: str = "") -> str:
@@ -22,6 +25,7 @@ def comparison_looks(comparison: Comparison) -> list[Look]:
     looks = []
     for label in comparison.labels[1:]:
         looks += _coordinates(comparison, label)
+        looks += _pelvis(comparison, label)
         looks += _timing(comparison, label)
         looks += _places(comparison, label)
     looks += _gaps(comparison)
@@ -85,10 +89,33 @@ def _error(against: str, row: CoordinateMetrics) -> str:
     return f"{against}: {number(row.mae)}° on average, {worst}."
 
 
+def _pelvis(comparison: Comparison, label: str) -> list[Look]:
+    """The pelvis carries all else: where it is turned, so is everything in the room."""
+    apart = comparison.orientation.get(label, {}).get("pelvis")
+    if apart is None or not np.isfinite(apart).any() or np.nanmean(apart) < _PELVIS_DEG:
+        return []
+    row = int(np.nanargmax(apart))
+    moment = float(comparison.time[row])
+    rows = {n: r for n, r in comparison.metrics[label].items() if n in _PELVIS and np.isfinite(r.mae)}
+    worst = max(rows, key=lambda name: rows[name].mae, default=None)
+    mostly = f" Most of it is {names.title(worst)} ({number(rows[worst].mae)}°)." if worst else ""
+    return [
+        Look(
+            "The pelvis is turned.",
+            f"{label} against {comparison.reference}: {number(float(np.nanmean(apart)))}° on average, "
+            f"{number(float(apart[row]))}° at {moment:.2f} s.{mostly}",
+            panel_id(worst) if worst else "motion",
+            "See the curves",
+            moment,
+            60 + float(np.nanmean(apart)),
+        )
+    ]
+
+
 def _timing(comparison: Comparison, label: str) -> list[Look]:
     lag = comparison.lag_s.get(label)
     step = float(np.median(np.diff(comparison.time)))
-    if lag is None or abs(lag) < step / 2:
+    if lag is None or abs(lag) < step:  # within a frame nothing can be read from it
         return []
     when = "later" if lag > 0 else "earlier"
     done = "That is taken out." if comparison.lag_applied else "That is not taken out."
