@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from pose2sim_biokin.check import Check, check_columns, check_summary
-from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import atomic_path
+from pose2sim_biokin.io.json_files import read_json
 from pose2sim_biokin.motion import FrameQuality, Motion
 from pose2sim_biokin.skeleton.model import Skeleton
 
@@ -98,13 +98,7 @@ def read_quality(path: str | Path) -> dict[str, Any]:
     Raises:
         BiokinError: the file is missing or is not one.
     """
-    try:
-        quality = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BiokinError(f"{path}: cannot be read as a quality file ({error}).") from error
-    if not isinstance(quality, dict) or quality.get("format") != FORMAT:
-        raise BiokinError(f"{path}: expected a file of format {FORMAT!r}.")
-    return quality
+    return read_json(path, FORMAT, "a quality file, as biokin run writes it")
 
 
 def versions() -> dict[str, str]:

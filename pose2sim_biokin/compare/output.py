@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pose2sim_biokin.compare.comparison import Comparison
-from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import OutputSet
+from pose2sim_biokin.io.json_files import read_json
 from pose2sim_biokin.quality import plain
 
 if TYPE_CHECKING:
@@ -112,13 +112,7 @@ def read_comparison(path: str | Path) -> dict[str, Any]:
     Raises:
         BiokinError: the file is missing or is not one.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BiokinError(f"{path}: cannot be read as a comparison ({error}).") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise BiokinError(f"{path}: expected a file of format {FORMAT!r}, as biokin compare writes it.")
-    return content
+    return read_json(path, FORMAT, "a comparison, as biokin compare writes it")
 
 
 def _rounded(row: dict[str, Any]) -> dict[str, Any]:

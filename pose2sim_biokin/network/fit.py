@@ -28,7 +28,8 @@ class PoseFit(nn.Module):
     Minimises, over turns of the three free joints, constrained angles and the pelvis' position (29 numbers x
     from the head's pose; scales are kept): sum_k rho(|FK_k(x) - keypoint_k| / sigma_k) + strength |x /
     sigma_x|^2 + the excess over the ranges, where rho is Huber's. The errors of keypoints depend on each
-    other, hence a strength above one.
+    other, hence a strength above one. The sigma_k of a frame in which head and keypoints disagree more than
+    usual are wider: such a frame is not like those that they were measured on, as on films of real people.
 
     Args:
         size: see FitSize.
@@ -68,6 +69,9 @@ class PoseFit(nn.Module):
         x = keypoints.new_zeros(len(keypoints), count)
         probes = torch.cat([x.new_zeros(1, count), _STEP * torch.eye(count, device=x.device)])
         weight = 1 / self.keypoint_sigma[:, None]
+        if self.size.usual:
+            unusual = (self.disagreement(pose, keypoints) / self.size.usual).clamp_min(1)
+            weight = weight / unusual.sqrt()[:, None, None]  # (B, K, 1)
         prior = self.size.strength / self.pose_sigma.square()
         for _ in range(self.size.iterations):
             points = self.points(self.moved(pose, x[:, None] + probes))  # (B, 1 + 29, K, 3)
@@ -88,6 +92,11 @@ class PoseFit(nn.Module):
             gradient[:, constrained] += outside[:, constrained] * excess
             x = x - torch.linalg.solve(normal, gradient).clamp(-_LARGEST, _LARGEST)
         return self.moved(pose, x)
+
+    def disagreement(self, pose: Pose, keypoints: Tensor) -> Tensor:
+        """(B,) mean square, in standard deviations along an axis, of a pose's points from the keypoints."""
+        away = (self.points(pose) - keypoints) / self.keypoint_sigma[:, None]
+        return away.square().mean((1, 2))
 
     def moved(self, pose: Pose, x: Tensor) -> Pose:
         """Poses (B,) moved by x (B, ..., 29): a pose of batch shape (B, ...)."""

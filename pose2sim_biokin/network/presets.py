@@ -125,11 +125,14 @@ class FitSize:
         iterations: Gauss-Newton steps.
         strength: of the trust in the head's pose, over that in independent keypoints.
         huber: standard deviations of a keypoint beyond which its pull stays the same.
+        usual: how much head and keypoints disagree in an ordinary frame (mean square, in the keypoints'
+            standard deviations); where they disagree more, the keypoints count less. 0: all frames alike.
     """
 
     iterations: int = 4
     strength: float = 10.0
     huber: float = 2.0
+    usual: float = 0.0
 
 
 @dataclass(frozen=True)

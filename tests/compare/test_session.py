@@ -262,7 +262,7 @@ def test_plot(tmp_path):
     assert (written / "angles_legs.png").is_file()
     (tmp_path / "wrong.json").write_text(json.dumps({"format": "x"}), encoding="utf-8")
     wrong = biokin("plot", tmp_path / "wrong.json")
-    assert wrong.exit_code == 1 and "expected a file of format" in wrong.output
+    assert wrong.exit_code == 1 and "its format is" in wrong.output
     assert biokin("plot", tmp_path / "nowhere.json").exit_code == 1
 
 

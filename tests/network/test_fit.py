@@ -1,5 +1,7 @@
 """The skeleton's fit to keypoints, on poses whose keypoints are known."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from figures import SKELETON
@@ -9,6 +11,7 @@ from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.biokin import BiokinNetwork
 from pose2sim_biokin.network.checkpoint import load_checkpoint, save_checkpoint
 from pose2sim_biokin.network.fit import PoseFit
+from pose2sim_biokin.network.heads import Pose
 from pose2sim_biokin.network.presets import FAST, PAPER, FitSize
 
 
@@ -55,6 +58,27 @@ def test_one_wild_keypoint_hardly_pulls():
     moved = fitted.difference(truth, fitted(truth, points)).abs()
     # A least-squares fit would turn the arm by more than half a radian.
     assert moved.max() < 0.15
+
+
+def test_frames_that_disagree_more_than_usual_are_trusted_less():
+    truth = poses(6, 5)
+    head = disturbed(truth, 6)
+    even = fit(0.02, strength=30.0)
+    points = even.points(truth)
+    apart = even.disagreement(head, points)
+    sure = replace(even.size, usual=float(apart.median()))
+    careful = fit(0.02, strength=30.0)
+    careful.size = sure
+    moves = [one.difference(head, one(head, points)).norm(dim=1) for one in (even, careful)]
+    usual = apart <= sure.usual
+    assert usual.any() and not usual.all()
+    torch.testing.assert_close(moves[1][usual], moves[0][usual])
+    assert (moves[1][~usual] < moves[0][~usual]).all()
+    # Sixteen times the usual disagreement: keypoints of four times the deviation.
+    careful.size = replace(sure, usual=float(apart[0]) / 16)
+    vague = fit(0.08, strength=30.0)
+    first = [one(Pose(*(p[:1] for p in head)), points[:1]) for one in (careful, vague)]
+    torch.testing.assert_close(first[0].constrained, first[1].constrained, atol=1e-4, rtol=0)
 
 
 def test_angles_beyond_their_range_are_held_back():

@@ -12,7 +12,7 @@ from odah import fit
 from odah.dataset import ShardSet, find_shards
 from odah.export import export_run
 from odah.fit import Answers, calibrated, errors_of
-from odah.refine import frozen_encoder
+from odah.frozen import frozen_encoder, read_fit
 from odah.settings import read_settings
 from odah.train import Trainer
 from pose2sim_biokin.errors import BiokinError
@@ -60,12 +60,12 @@ def test_from_a_run_to_weights_with_the_fit(tmp_path, capsys):
     assert record["pairs"] == 128 and record["measured_on_pairs"] == 64
     found = {float(k): v["constrained_mae_deg"] for k, v in record["strengths"].items()}
     assert record["chosen"] == min(found, key=found.get)
-    kept = fit.read_fit(run)
+    kept = read_fit(run)
     assert (kept is not None) == record["kept"]
     if kept is None:  # so short a training may have nothing to fit to: put one in its place
         state = PoseFit(FitSize(), LAYOUT, 110).state_dict()
         torch.save({"size": {"strength": 5.0}, "state": state}, run / "fit.pt")
-    strength = fit.read_fit(run)[0].strength
+    strength = read_fit(run)[0].strength
     assert frozen_encoder(run, None, read_settings(config).preset).fit.size.strength == strength
     export_run(run, tmp_path / "x.pt", str(config), {}, None)
     loaded = load_checkpoint(tmp_path / "x.pt")

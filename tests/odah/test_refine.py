@@ -14,7 +14,8 @@ from odah.augment import Augmentation
 from odah.dataset import FrameMaker, ShardSet, find_shards
 from odah.export import export_refined
 from odah.export import main as export_main
-from odah.refine import frozen_encoder, low_pass, refine_all, sequence_errors, train_refiner
+from odah.frozen import frozen_encoder
+from odah.refine import low_pass, refine_all, sequence_errors, train_refiner
 from odah.refine import main as refine_main
 from odah.settings import read_settings
 from odah.windows import (

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from odah.fit import read_fit
+from odah.frozen import read_fit
 from odah.loop import BEST, CHECKPOINT
 from odah.settings import read_settings
 from pose2sim_biokin.errors import BiokinError

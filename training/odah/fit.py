@@ -7,10 +7,8 @@ fit.json; the fit is left out if it is no better. `odah.refine` and `odah.export
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,16 +16,15 @@ import torch
 from torch import Tensor
 
 from odah.dataset import FrameMaker, ShardSet, find_shards, ordered_batches
+from odah.frozen import encoder_parser, frozen_encoder, read_options
 from odah.metrics import Errors
 from odah.settings import read_settings
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import OutputSet
 from pose2sim_biokin.network.biokin import FrameEncoder, keypoint_count
-from pose2sim_biokin.network.checkpoint import load_checkpoint
 from pose2sim_biokin.network.fit import PoseFit
 from pose2sim_biokin.network.heads import AngleLayout, Pose
 from pose2sim_biokin.network.presets import FitSize
-from pose2sim_biokin.skeleton import load_skeleton
 
 STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)
 
@@ -70,9 +67,10 @@ def answers(encoder: FrameEncoder, shards: ShardSet) -> Answers:
 
 
 def calibrated(fit: PoseFit, seen: Answers) -> PoseFit:
-    """The fit with standard deviations as measured."""
+    """The fit with standard deviations, and what is usual, as measured."""
     error = (seen.keypoints - seen.wanted).square().mean((0, 2)).sqrt()
     fit.keypoint_sigma.copy_(error)
+    fit.size = replace(fit.size, usual=float(fit.disagreement(seen.pose, seen.keypoints).median()))
     fit.pose_sigma.copy_(fit.difference(seen.pose, seen.truth).square().mean(0).sqrt())
     return fit
 
@@ -115,43 +113,12 @@ def measure_fit(encoder: FrameEncoder, shards: ShardSet) -> tuple[PoseFit, dict]
     return calibrated(PoseFit(FitSize(strength=best), encoder.layout, count), seen), record
 
 
-def read_fit(folder: Path) -> tuple[FitSize, dict[str, Tensor], dict] | None:
-    """Size, state and record of the fit in a folder; None where there is none or it was left out."""
-    path = folder / "fit.pt"
-    if not path.is_file():
-        return None
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    if not content["state"]:
-        return None
-    record = json.loads((folder / "fit.json").read_text(encoding="utf-8"))
-    return FitSize(**content["size"]), content["state"], record
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m odah.fit", description=__doc__.splitlines()[0])
-    parser.add_argument("--config", help="experiment file (TOML), the encoder's")
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--run", type=Path, help="folder of the encoder's run")
-    source.add_argument("--weights", type=Path, help='exported weights ("default": the package\'s)')
-    parser.add_argument("--output", type=Path, help="folder for the fit (default: the run's)")
-    parser.add_argument("--validation", nargs="+", required=True, help="folders of validation shards")
-    parser.add_argument("--threads", type=int, help="CPU threads")
-    options = parser.parse_args(arguments)
-    if options.run is None and options.output is None:
-        parser.error("--weights needs --output")
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    if options.run is not None:
-        encoder = FrameEncoder(
-            replace(read_settings(options.config).preset, refinement=None), load_skeleton()
-        )
-        state = torch.load(options.run / "checkpoint.pt", map_location="cpu", weights_only=True)
-        encoder.load_state_dict(state["average"])
-    else:
-        encoder = load_checkpoint(options.weights).network.encoder
-    fit, record = measure_fit(encoder, ShardSet(find_shards(options.validation)))
-    folder = options.output or options.run
+    options = read_options(encoder_parser("odah.fit", __doc__, "the fit"), arguments)
+    network = frozen_encoder(options.run, options.weights, read_settings(options.config).preset)
+    fit, record = measure_fit(network.encoder, ShardSet(find_shards(options.validation)))
+    folder = options.output
     folder.mkdir(parents=True, exist_ok=True)
     with OutputSet() as outputs:
         outputs.stage(folder / "fit.json").write_text(json.dumps(record, indent=1), encoding="utf-8")

@@ -8,11 +8,10 @@ encoder alone and that of a low-pass filter.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from odah.augment import Augmentation
 from odah.dataset import ShardSet, find_shards
-from odah.fit import read_fit
+from odah.frozen import encoder_parser, frozen_encoder, read_options
 from odah.losses import (
     LossWeights,
     constrained_loss,
@@ -39,11 +38,8 @@ from odah.windows import Windows, encode_windows, join_windows, varied, window_r
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import OutputSet
 from pose2sim_biokin.network.biokin import BiokinNetwork, Refiner
-from pose2sim_biokin.network.checkpoint import load_checkpoint
 from pose2sim_biokin.network.heads import AngleLayout, Pose
-from pose2sim_biokin.network.presets import Preset, without_refinement
 from pose2sim_biokin.network.sequence import refine_windows
-from pose2sim_biokin.skeleton import load_skeleton
 from pose2sim_biokin.skeleton.angles import angles_to_coordinates, rotations_to_free_angles
 from pose2sim_biokin.skeleton.kinematics import ForwardKinematics
 from pose2sim_biokin.skeleton.rotations import matrix_to_sixd, sixd_to_matrix
@@ -195,34 +191,6 @@ def refine_all(refiner: Refiner, windows: Windows) -> Pose:
     return pose._replace(scales=pose.scales.expand_as(windows.truth.scales))
 
 
-def frozen_encoder(run: Path | None, weights: Path | None, preset: Preset) -> BiokinNetwork:
-    """A network of the preset, with a new refinement behind the encoder of a run or of exported weights, and
-    behind their fit to keypoints if they have one.
-
-    Raises:
-        BiokinError: the weights' encoder is not that of the preset.
-    """
-    if run is not None:
-        fit = read_fit(run)
-        state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)["average"]
-        network = BiokinNetwork(replace(preset, fit=fit and fit[0]), load_skeleton())
-        if fit:
-            network.fit.load_state_dict(fit[1])
-    else:
-        loaded = load_checkpoint(weights)
-        if without_refinement(loaded.network.preset) != without_refinement(preset):
-            raise BiokinError(
-                f"{loaded.path}: its encoder (preset {loaded.network.preset.name!r}) is not that of the "
-                f"experiment (preset {preset.name!r}); give the experiment file it was trained with."
-            )
-        state = loaded.network.encoder.state_dict()
-        network = BiokinNetwork(replace(preset, fit=loaded.network.preset.fit), load_skeleton())
-        if network.fit is not None:
-            network.fit.load_state_dict(loaded.network.fit.state_dict())
-    network.encoder.load_state_dict(state)
-    return network.requires_grad_(False)
-
-
 def _steps(values: Tensor) -> Tensor:
     return values[:, 1:] - values[:, :-1]
 
@@ -233,16 +201,10 @@ def _short(errors: dict[str, float]) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m odah.refine", description=__doc__.splitlines()[0])
-    parser.add_argument("--config", help="experiment file (TOML), the encoder's")
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--run", type=Path, help="folder of the encoder's run")
-    source.add_argument("--weights", type=Path, help="exported weights, instead of a run")
-    parser.add_argument("--output", type=Path, help="folder for the refinement (default: the run's)")
+    parser = encoder_parser("odah.refine", __doc__, "the refinement")
     parser.add_argument(
         "--train", nargs="+", required=True, help="folders of dense shards, and data sets of clips"
     )
-    parser.add_argument("--validation", nargs="+", required=True, help="the same, to measure by")
     parser.add_argument(
         "--minutes",
         type=float,
@@ -250,17 +212,12 @@ def main(arguments: list[str] | None = None) -> None:
         help="of training (default 8) after encoding; 0: encode only",
     )
     parser.add_argument("--windows", type=int, help="at most so many training windows")
-    parser.add_argument("--threads", type=int, help="CPU threads")
-    options = parser.parse_args(arguments)
-    if options.run is None and options.output is None:
-        parser.error("--weights needs --output")
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    options = read_options(parser, arguments)
     settings = read_settings(options.config)
     if settings.preset.refinement is None:
         raise BiokinError(f"{options.config}: the preset has no refinement; there is nothing to train.")
     torch.manual_seed(settings.seed)
-    output = options.output or options.run
+    output = options.output
     network = frozen_encoder(options.run, options.weights, settings.preset)
     refine(
         network,
