@@ -24,7 +24,6 @@ from odah.windows import (
     join_windows,
     mirrored,
     reversed_in_time,
-    transplanted,
     varied,
     window_rows,
 )
@@ -74,12 +73,11 @@ def noisy_windows(count: int, seed: int) -> Windows:
     place = truth.pelvis + 0.01 * torch.randn(count, 64, 3, generator=rng)
     pose = Pose(spin @ shake, angles + noise, scales + 0.02, place)
     headings = torch.eye(3).expand(count, 64, 3, 3)
-    local, truth_local = torch.randn(2, count, 64, 44, 3, generator=rng)
-    return Windows(pose, local, headings, truth, truth_local)
+    return Windows(pose, torch.randn(count, 64, 44, 3, generator=rng), headings, truth)
 
 
 def equal(a: Windows, b: Windows, **limits) -> None:
-    for x, y in ((a.pose, b.pose), (a.truth, b.truth), (a[1:3], b[1:3]), (a[4:], b[4:])):
+    for x, y in ((a.pose, b.pose), (a.truth, b.truth), (a[1:3], b[1:3])):
         for one, other in zip(x, y, strict=True):
             torch.testing.assert_close(one, other, **limits)
 
@@ -143,8 +141,9 @@ def test_a_mirror_image_is_that_of_the_generator(shards):
         pose = turn_pose(truth.pose, turn, origin)
         centers = (truth.keypoints[:, :44] - truth.keypoints[:, :1])[None]
         local = (centers @ truth.pose.rotations[None, :, 0]).float()
-        poses = [Pose(*(p[None] for p in pose)) for _ in range(2)]
-        windows.append(Windows(poses[0], local, turn[None], poses[1], local))
+        windows.append(
+            Windows(*(Pose(*(p[None] for p in pose)), local, turn[None]), Pose(*(p[None] for p in pose)))
+        )
     found = mirrored(windows[0], SKELETON)
     equal(found, windows[1], atol=2e-4, rtol=0)
     equal(mirrored(found, SKELETON), windows[0], atol=1e-6, rtol=0)
@@ -158,20 +157,6 @@ def test_variations_keep_poses_and_truth_together():
     assert not torch.equal(changed.truth.constrained, windows.truth.constrained)
     assert not torch.equal(changed.headings, windows.headings)
     assert sequence_errors(changed.pose, changed.truth, 60.0) == pytest.approx(before, rel=1e-4)
-
-
-def test_errors_of_another_window():
-    windows, others = noisy_windows(3, 0), noisy_windows(3, 1)
-    equal(transplanted(windows, windows), windows, atol=1e-5, rtol=0)
-    faultless = others._replace(pose=others.truth, local=others.truth_local)
-    found = transplanted(windows, faultless)
-    equal(found, windows._replace(pose=windows.truth, local=windows.truth_local), atol=1e-5, rtol=0)
-    # The errors are as large as they were, angle by angle.
-    moved = transplanted(windows, others)
-    rate = 60.0
-    before, after = (sequence_errors(w.pose, w.truth, rate) for w in (others, moved))
-    assert after == pytest.approx(before, rel=1e-3)
-    assert torch.equal(moved.truth.constrained, windows.truth.constrained)
 
 
 def test_low_pass_by_its_gain():

@@ -156,7 +156,7 @@ def train_refiner(
         for group in optimizer.param_groups:
             group["lr"] = rate_now * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
         index = torch.randint(len(train.headings), (settings.refine_batch,), generator=rng)
-        batch = varied(train.select(index), refiner.layout.skeleton, rng, settings.refine_transplants)
+        batch = varied(train.select(index), refiner.layout.skeleton, rng)
         refiner.train()
         refined = refine_windows(refiner, batch.pose, batch.local, batch.headings)
         loss = sequence_loss(refined, batch.truth, refiner.layout, kinematics, settings.weights)

@@ -21,15 +21,13 @@ from odah.dataset import FrameMaker, RawBatch, ShardSet, Targets
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import atomic_path
 from pose2sim_biokin.network.biokin import BiokinNetwork, FrameBatch
-from pose2sim_biokin.network.heads import AngleLayout, Pose, to_root_frame
+from pose2sim_biokin.network.heads import AngleLayout, Pose
 from pose2sim_biokin.network.mirror import mirror_keypoints, mirror_pose
 from pose2sim_biokin.network.sequence import turn_pose
 from pose2sim_biokin.skeleton.model import Skeleton
-from pose2sim_biokin.skeleton.rotations import compose
 from pose2sim_biokin.vision.canonical import ground_from_canonical_ground
 
 _PART = 32  # windows a file
-_FORMAT = 2  # of the files
 # What the strength of a window's augmentation multiplies.
 _STRENGTHS = ("crop", "mask", "occlude", "light", "blur", "jpeg", "noise", "camera")
 
@@ -42,14 +40,12 @@ class Windows(NamedTuple):
         local: (W, T, 2 nb, 3) keypoints in the pelvis's estimated frame, m, or None.
         headings: (W, T, 3, 3) rotation of each frame's canonical ground in the world's ground.
         truth: see `pose`.
-        truth_local: what `local` would be without errors, or None.
     """
 
     pose: Pose
     local: Tensor | None
     headings: Tensor
     truth: Pose
-    truth_local: Tensor | None
 
     def select(self, index) -> Windows:
         """Some windows."""
@@ -147,13 +143,8 @@ def encode_window(
     with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
         out = network.encode(batch)
     turn, origin = ground_from_canonical_ground(truth.frame)
-    count = 2 * network.layout.bodies
-    local = truth_local = None
-    if out.local is not None:
-        local = out.local[:, :count]
-        truth_local = to_root_frame(truth.keypoints[:, :count], network.layout)[0]
-    pose, wanted = (turn_pose(p, turn, origin) for p in (out.pose, truth.pose))
-    return Windows(pose, local, turn, wanted, truth_local)
+    local = None if out.local is None else out.local[:, : 2 * network.layout.bodies]
+    return Windows(turn_pose(out.pose, turn, origin), local, turn, turn_pose(truth.pose, turn, origin))
 
 
 def encode_windows(
@@ -172,7 +163,7 @@ def encode_windows(
     augmentation, seed, data), so a run that was cut off goes on, and other weights or data never meet.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    about = _digest_of_encoder(network) + _digest_of_augmentation(augmentation) + f"{seed} {mixed} {_FORMAT}"
+    about = _digest_of_encoder(network) + _digest_of_augmentation(augmentation) + f"{seed} {mixed}"
     truth, cameras = shards.column("coordinates"), shards.column("t")
     parts = []
     for first in range(0, len(rows), _PART):
@@ -209,15 +200,11 @@ def mirrored(windows: Windows, skeleton: Skeleton) -> Windows:
 
     The encoder was trained on mirrored pictures, so it says nearly this of them (not exactly).
     """
-    local, truth_local = (
-        None if points is None else mirror_keypoints(points, skeleton)
-        for points in (windows.local, windows.truth_local)
-    )
+    local = None if windows.local is None else mirror_keypoints(windows.local, skeleton)
     # In the mirror the first view still looks along the canonical ground's z, but its left, the canonical x
     # (vision.canonical), is where its right was.
     headings = windows.headings * torch.tensor([[1.0], [1.0], [-1.0]]) * torch.tensor([-1.0, 1.0, 1.0])
-    pose, truth = (mirror_pose(p, skeleton) for p in (windows.pose, windows.truth))
-    return Windows(pose, local, headings, truth, truth_local)
+    return Windows(mirror_pose(windows.pose, skeleton), local, headings, mirror_pose(windows.truth, skeleton))
 
 
 def reversed_in_time(windows: Windows) -> Windows:
@@ -233,42 +220,11 @@ def turned(windows: Windows, rng: torch.Generator) -> Windows:
     return windows._replace(headings=turn @ windows.headings)
 
 
-def transplanted(windows: Windows, errors: Windows) -> Windows:
-    """The windows as if the encoder had erred on them as it did on other windows, as many.
-
-    There are far more motions than windows that could be rendered: so every motion meets every error. Turns
-    err in the axes of the turned body, keypoints in the pelvis's frame, the pelvis by the frame's heading.
-    """
-    truth, wrong, was = windows.truth, errors.pose, errors.truth
-    pelvis = truth.pelvis
-    if pelvis is not None:
-        away = torch.linalg.solve(errors.headings, (wrong.pelvis - was.pelvis)[..., None])
-        pelvis = pelvis + (windows.headings @ away)[..., 0]
-    pose = Pose(
-        compose(truth.rotations, compose(was.rotations.transpose(-1, -2), wrong.rotations)),
-        truth.constrained + wrong.constrained - was.constrained,
-        truth.scales + wrong.scales - was.scales,
-        pelvis,
-    )
-    local = windows.local
-    if local is not None:
-        local = windows.truth_local + errors.local - errors.truth_local
-    return windows._replace(pose=pose, local=local)
-
-
-def varied(windows: Windows, skeleton: Skeleton, rng: torch.Generator, transplants: float = 0.0) -> Windows:
-    """A training batch: some windows mirrored, some played backwards, some with the errors of others, all
-    turned.
-
-    Args:
-        transplants: probability that a window gets the errors of another one of the batch.
-    """
-    index = torch.rand(3, len(windows.headings), generator=rng)
-    windows = _choose(index[0] < 0.5, mirrored(windows, skeleton), windows)
-    windows = _choose(index[1] < 0.5, reversed_in_time(windows), windows)
-    if transplants:
-        others = windows.select(torch.randperm(len(windows.headings), generator=rng))
-        windows = _choose(index[2] < transplants, transplanted(windows, others), windows)
+def varied(windows: Windows, skeleton: Skeleton, rng: torch.Generator) -> Windows:
+    """A training batch: of the windows some mirrored, some played backwards, all turned."""
+    index = torch.rand(2, len(windows.headings), generator=rng) < 0.5
+    windows = _choose(index[0], mirrored(windows, skeleton), windows)
+    windows = _choose(index[1], reversed_in_time(windows), windows)
     return turned(windows, rng)
 
 
