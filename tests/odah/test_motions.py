@@ -13,6 +13,7 @@ from odah.motions.clips import read_clips, split_by_group
 from odah.motions.explore import explore
 from odah.motions.floor import stand_on_floor
 from odah.motions.gait import gait
+from odah.motions.pelvis import tilt_pelvis
 from odah.motions.sampler import HELD_OUT_ACTIONS, penetration, sample_motion
 from odah.motions.tracks import Tracks
 from pose2sim_biokin.errors import BiokinError
@@ -173,3 +174,32 @@ def test_motions_of_another_model_are_refused(tmp_path, fk):
     np.savez(path, coordinates=np.array(["knee", "hip"]), clip=np.zeros((10, 2)))
     with pytest.raises(BiokinError, match=r"other\.npz.*2 names.*39"):
         read_clips(path, fk.skeleton)
+
+
+@pytest.mark.parametrize("degrees", [12.0, -8.0, 200.0])
+def test_a_tilted_pelvis_leaves_thighs_and_trunk_as_they_are(degrees):
+    skeleton = load_skeleton()
+    rng = np.random.default_rng(0)
+    fk = ForwardKinematics(skeleton, dtype=torch.float64)
+    before = sample_motion(rng, "train", [], 30, fk, everyday=True).coordinates
+    after = tilt_pelvis(before, np.radians(degrees), skeleton)
+    frames = [fk(torch.from_numpy(q)) for q in (before, after)]
+    for body in ("femur_r", "femur_l", "tibia_r", "torso", "hand_l"):
+        one, other = (f.rotation[:, skeleton.body_index(body)] for f in frames)
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
+    pelvis = [f.rotation[:, skeleton.body_index("pelvis")] for f in frames]
+    turn = (pelvis[0].transpose(1, 2) @ pelvis[1]).numpy()
+    angle = np.degrees(np.arctan2(turn[:, 1, 0], turn[:, 0, 0]))
+    np.testing.assert_allclose(turn[:, 2, 2], 1, atol=1e-9)  # about its own lateral axis
+    np.testing.assert_allclose(angle, angle[0], atol=1e-6)
+    if abs(degrees) < 100:
+        np.testing.assert_allclose(angle, degrees, atol=1e-6)
+    else:  # as far as the hips and the lumbar joint can follow
+        columns = [
+            skeleton.coordinate_index(n) for n in ("hip_flexion_r", "hip_flexion_l", "lumbar_extension")
+        ]
+        low, high = skeleton.coordinate_ranges[columns].T
+        assert 0 < angle[0] < degrees
+        assert np.isclose((after[:, columns] - low).min(), 0, atol=1e-6)
+        assert ((after[:, columns] <= high + 1e-9) & (after[:, columns] >= low - 1e-9)).all()
+    assert np.abs(np.diff(after, axis=0)).max() < np.abs(np.diff(before, axis=0)).max() + 0.1

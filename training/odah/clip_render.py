@@ -12,6 +12,7 @@ import torch
 from odah.bodies.open_body import OpenBody, Subject
 from odah.motions.clips import Recording
 from odah.motions.floor import stand_on_floor
+from odah.motions.pelvis import tilt_pelvis
 from odah.motions.sampler import sample_motion
 from odah.render.crowd import DressedPerson
 from odah.scenes.cameras import crop_cameras, random_lights, two_cameras
@@ -54,6 +55,7 @@ def render_clip(
     dense: bool,
     size: int,
     takes: int = 1,
+    tilt: float = 0.0,
 ) -> RenderedClip:
     """Draw motions, an outfit, cameras and light from `seed`, and render.
 
@@ -62,6 +64,8 @@ def render_clip(
         size: side of the square crops in pixels.
         takes: parts of n / takes frames, each with a motion, cameras and light of its own. Dressing
             somebody costs as much as rendering ten frames: more takes show more for the same time.
+        tilt: standard deviation, degrees, by which the pelvis is turned against thighs and trunk in each take
+            (`odah.motions.pelvis`).
 
     Raises:
         ValueError: frames are no multiple of takes.
@@ -72,7 +76,7 @@ def render_clip(
     skeleton = body.skeleton
     place = [skeleton.coordinate_index(f"pelvis_t{axis}") for axis in "xyz"]
     count = frames // takes
-    drawn = [_motion(rng, body, subject, split, recordings, count, dense) for _ in range(takes)]
+    drawn = [_motion(rng, body, subject, split, recordings, count, dense, tilt) for _ in range(takes)]
     coordinates = np.concatenate([take.coordinates for take in drawn])
     lift = torch.as_tensor(np.concatenate([take.lift for take in drawn]))
     with torch.no_grad():
@@ -135,13 +139,17 @@ def _motion(
     recordings: list[Recording],
     frames: int,
     dense: bool,
+    tilt: float,
 ) -> _Take:
     """A motion somewhere in the room; see `render_clip`."""
     skeleton = body.skeleton
     length = frames if dense else SPREAD_FRAMES
     fps = FPS if dense else SPREAD_FPS
     motion = sample_motion(rng, split, recordings, length, body.kinematics, fps, everyday=True)
-    coordinates = stand_on_floor(motion.coordinates, motion.lift, body.kinematics, subject.scales.numpy())
+    coordinates = motion.coordinates
+    if tilt:
+        coordinates = tilt_pelvis(coordinates, np.radians(tilt) * rng.standard_normal(), skeleton)
+    coordinates = stand_on_floor(coordinates, motion.lift, body.kinematics, subject.scales.numpy())
     index = np.arange(frames)
     if not dense:
         step = length / frames

@@ -55,6 +55,7 @@ class Settings:
     shard_clips: int
     motions: str
     takes: int = 1
+    tilt: float = 0.0
     format: str = FORMAT
 
 
@@ -98,6 +99,7 @@ def render_shard(settings: Settings, shard: int, output: Path) -> Path:
             settings.dense,
             settings.size,
             settings.takes,
+            settings.tilt,
         )
         n = settings.frames_per_clip
         motions += [label for label in dict.fromkeys(rendered.motions) if label not in motions]
@@ -153,7 +155,9 @@ def _check_resumable(settings: Settings, output: Path) -> None:
     path = output / "manifest.json"
     wanted = asdict(settings) | {"motions": Path(settings.motions).name}
     if path.is_file():
-        found = {"takes": 1} | json.loads(path.read_text(encoding="utf-8"))  # older ones do not say
+        found = {"takes": 1, "tilt": 0.0} | json.loads(
+            path.read_text(encoding="utf-8")
+        )  # older ones do not say
         different = [key for key, value in wanted.items() if key != "clips" and found.get(key) != value]
         if different:
             key = different[0]
@@ -219,6 +223,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--frames-per-clip", type=int, default=16)
     parser.add_argument(
         "--takes", type=int, default=1, help="motions of a clip, each seen by cameras of its own"
+    )
+    parser.add_argument(
+        "--tilt",
+        type=float,
+        default=0.0,
+        help="degrees (standard deviation) by which the pelvis is turned against thighs and trunk",
     )
     parser.add_argument("--dense", action="store_true", help="consecutive frames at 60 Hz")
     parser.add_argument("--seed", type=int, default=0)
