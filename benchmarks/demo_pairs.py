@@ -76,16 +76,18 @@ def main() -> None:
         trial = read_trial({"project": {"project_dir": str(project)}, "biokin": biokin})
         results, motions = judge_pairs(trial, args)
     show(results)
-    apart = disagreements(motions)
+    apart = (
+        [] if args.two_people else disagreements(motions)
+    )  # of two, the first is not the same in every pair
     show_disagreements(apart)
     if args.json:
         content = {"pairs": results, "disagreements": apart}
         args.json.write_text(json.dumps(plain(content), indent=1) + "\n", encoding="utf-8")
 
 
-def judge_pairs(trial: Trial, args: argparse.Namespace) -> tuple[list[dict], dict[tuple, Motion]]:
+def judge_pairs(trial: Trial, args: argparse.Namespace) -> tuple[list[dict], dict[tuple[str, str], Motion]]:
     """One entry a pair and person: pair, angle, person, and the check's summary or what went wrong. And the
-    motions by person and pair.
+    motions by pair.
     """
     config, views = trial.config, trial.views
     predictor = Predictor(trial.weights, config.device, config.batch_size, config.seed)
@@ -115,7 +117,7 @@ def judge_pairs(trial: Trial, args: argparse.Namespace) -> tuple[list[dict], dic
                 crops = perception.cut_out(pair, subject, frames, predictor.image_size, no_progress)
                 times = np.asarray(frames) / trial.fps
                 motion = predictor.predict(crops, times, max_gap_s=config.max_gap_s)
-                motions[person, pair[0].name, pair[1].name] = motion
+                motions[pair[0].name, pair[1].name] = motion
             except BiokinError as error:
                 entry["error"] = str(error)
                 break
@@ -137,19 +139,19 @@ def judge_pairs(trial: Trial, args: argparse.Namespace) -> tuple[list[dict], dic
     return results, motions
 
 
-def disagreements(motions: dict[tuple, Motion]) -> list[dict]:
+def disagreements(motions: dict[tuple[str, str], Motion]) -> list[dict]:
     """Mean differences between the answers of pairs without a camera in common."""
     from odah.evaluation.errors import frame_errors, pose_skeleton
 
     found = []
     for (first, one), (second, other) in combinations(motions.items(), 2):
-        if first[0] != second[0] or set(first[1:]) & set(second[1:]):
+        if set(first) & set(second):
             continue
         skeleton = load_skeleton(one.skeleton)
         posed = [pose_skeleton(skeleton, motion.coordinates, motion.scales) for motion in (one, other)]
         errors = frame_errors(*posed, None)
         means = {name: float(np.nanmean(errors[name])) for name in DIFFERENCES}
-        found.append({"person": first[0] + 1, "pairs": [list(first[1:]), list(second[1:])]} | means)
+        found.append({"pairs": [list(first), list(second)]} | means)
     return found
 
 
@@ -158,9 +160,9 @@ def show_disagreements(apart: list[dict]) -> None:
     table = Table("without a camera in common", *DIFFERENCES, box=None, pad_edge=False)
     for entry in apart:
         pairs = " / ".join("-".join(pair) for pair in entry["pairs"])
-        label = pairs + (f" #{entry['person']}" if entry["person"] > 1 else "")
-        table.add_row(label, *(f"{entry[name]:.1f}" for name in DIFFERENCES))
-    Console(width=160).print(table)
+        table.add_row(pairs, *(f"{entry[name]:.1f}" for name in DIFFERENCES))
+    if apart:
+        Console(width=160).print(table)
 
 
 def without(people: perception.People, subject: Subject, view: int) -> perception.People:
