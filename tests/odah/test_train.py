@@ -71,7 +71,7 @@ def rows(output):
 
 def test_the_loss_falls(cache, tmp_path):
     run = trainer(cache, tmp_path / "run")
-    run.run(max_steps=75)
+    run.run(max_steps=100)
     logged = rows(tmp_path / "run")
     assert logged[-1]["loss"] < 0.75 * logged[0]["loss"]
     assert logged[-1]["keypoints"] < logged[0]["keypoints"]
