@@ -51,13 +51,8 @@ from pose2sim_biokin.vision.views import viewing_angle
 RECORDINGS = {False: "Demo_SinglePerson", True: "Demo_MultiPerson"}
 TILE = (300, 400)  # width and height of a picture of the sheets
 MOMENTS = 5  # pictures of each camera
-DIFFERENCES = (
-    "mae_17_deg",
-    "pelvis_deg",
-    "pa_mpjpe_mm",
-    "mpjpe_mm",
-    "pelvis_mm",
-)  # see odah.evaluation.errors
+# Of odah.evaluation.errors.COLUMNS.
+DIFFERENCES = ("mae_17_deg", "pelvis_deg", "pa_mpjpe_mm", "mpjpe_mm", "pelvis_mm")
 Masks = Sequence[dict[int, PackedMask]]
 
 
@@ -76,9 +71,8 @@ def main() -> None:
         trial = read_trial({"project": {"project_dir": str(project)}, "biokin": biokin})
         results, motions = judge_pairs(trial, args)
     show(results)
-    apart = (
-        [] if args.two_people else disagreements(motions)
-    )  # of two, the first is not the same in every pair
+    # Of two people, the first is not the same one in every pair.
+    apart = [] if args.two_people else disagreements(motions)
     show_disagreements(apart)
     if args.json:
         content = {"pairs": results, "disagreements": apart}

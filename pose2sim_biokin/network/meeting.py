@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pose2sim_biokin.network.points import pixel_rays
 from pose2sim_biokin.network.presets import MeetingSize
 
 
@@ -79,8 +80,7 @@ def cell_rays(K: Tensor, R: Tensor, t: Tensor, size: int, side: int) -> Tensor:
     step = size / side
     middle = torch.arange(side, device=K.device, dtype=torch.float32) * step + (step - 1) / 2
     y, x = torch.meshgrid(middle, middle, indexing="ij")
-    pixels = torch.stack([x, y, torch.ones_like(x)], -1).flatten(0, 1)  # (h h, 3)
-    direction = F.normalize(pixels @ torch.linalg.inv(K).transpose(-1, -2) @ R, dim=-1)  # (B, 2, h h, 3)
-    center = -(R.transpose(-1, -2) @ t[..., None])[..., 0][:, :, None]
+    pixels = torch.stack([x, y], -1).flatten(0, 1).expand(*t.shape[:2], -1, -1)  # (B, 2, h h, 2)
+    direction, center = pixel_rays(pixels, K, R, t)
     nearest = center - (center * direction).sum(-1, keepdim=True) * direction
     return torch.cat([direction, nearest], -1).flatten(1, 2)

@@ -49,6 +49,14 @@ def heatmap_peaks(logits: Tensor, size: int) -> HeatmapPeaks:
     return HeatmapPeaks(mean * ((size - 1) / (side - 1)), spread)
 
 
+def pixel_rays(pixels: Tensor, K: Tensor, R: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Unit directions (B, 2, M, 3) of the rays through pixels (B, 2, M, 2) of two cameras K, R (B, 2, 3, 3),
+    t (B, 2, 3), and the cameras' centres (B, 2, 1, 3), m, both in the cameras' frame.
+    """
+    rays = torch.cat([pixels, torch.ones_like(pixels[..., :1])], -1) @ torch.linalg.inv(K).transpose(-1, -2)
+    return F.normalize(rays @ R, dim=-1), -(R.transpose(-1, -2) @ t[..., None])[..., 0][:, :, None]
+
+
 def intersect_rays(
     pixels: Tensor, weights: Tensor, K: Tensor, R: Tensor, t: Tensor, prior: Tensor, strength: float = 0.02
 ) -> tuple[Tensor, Tensor]:
@@ -63,9 +71,7 @@ def intersect_rays(
     Returns:
         points (B, M, 3) and their distances (B, 2, M) from the two rays, m.
     """
-    rays = torch.cat([pixels, torch.ones_like(pixels[..., :1])], -1) @ torch.linalg.inv(K).transpose(-1, -2)
-    d = F.normalize(rays @ R, dim=-1)  # (B, 2, M, 3), of the points' frame
-    center = -(R.transpose(-1, -2) @ t[..., None])[..., 0][:, :, None]  # (B, 2, 1, 3)
+    d, center = pixel_rays(pixels, K, R, t)
     eye = torch.eye(3, device=d.device)
     across = (eye - d[..., :, None] * d[..., None, :]) * weights[..., None, None]
     left = across.sum(1) + strength * eye  # (B, M, 3, 3)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from pose2sim_biokin.compare.comparison import Comparison, CoordinateMetrics
+from pose2sim_biokin.compare.probing import GROUPS
 from pose2sim_biokin.report import names
 from pose2sim_biokin.report.page import Look, number, slug
 
 _MOSTLY_OFFSET = 0.5  # of an error goes when the bias is taken out: it is mostly an offset
 _WORTH_DEG = 3.0  # offsets below are not worth a line
 _PELVIS_DEG = 10.0  # orientations of the pelvis further apart than this come before single joints
-
-_PELVIS = ("pelvis_tilt", "pelvis_list", "pelvis_rotation")
 
 
 def panel_id(coordinate: str, kind: str = "curve", label: str = "") -> str:
@@ -96,7 +95,8 @@ def _pelvis(comparison: Comparison, label: str) -> list[Look]:
         return []
     row = int(np.nanargmax(apart))
     moment = float(comparison.time[row])
-    rows = {n: r for n, r in comparison.metrics[label].items() if n in _PELVIS and np.isfinite(r.mae)}
+    turns = next(group.names for group in GROUPS if group.child == "pelvis")
+    rows = {n: r for n, r in comparison.metrics[label].items() if n in turns and np.isfinite(r.mae)}
     worst = max(rows, key=lambda name: rows[name].mae, default=None)
     mostly = f" Most of it is {names.title(worst)} ({number(rows[worst].mae)}°)." if worst else ""
     return [

@@ -155,7 +155,7 @@ def _check_resumable(settings: Settings, output: Path) -> None:
     path = output / "manifest.json"
     wanted = asdict(settings) | {"motions": Path(settings.motions).name}
     if path.is_file():
-        found = {"takes": 1, "tilt": 0.0} | json.loads(
+        found = {"takes": Settings.takes, "tilt": Settings.tilt} | json.loads(
             path.read_text(encoding="utf-8")
         )  # older ones do not say
         different = [key for key, value in wanted.items() if key != "clips" and found.get(key) != value]

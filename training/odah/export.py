@@ -12,28 +12,13 @@ from pathlib import Path
 
 import torch
 
-from odah.frozen import read_fit
+from odah.frozen import read_fit, read_refinement
 from odah.loop import BEST, CHECKPOINT
 from odah.settings import read_settings
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.biokin import BiokinNetwork
 from pose2sim_biokin.network.checkpoint import load_checkpoint, save_checkpoint
-from pose2sim_biokin.network.presets import RefinementSize
 from pose2sim_biokin.skeleton import load_skeleton
-
-
-def read_refinement(folder: Path) -> tuple[RefinementSize, dict, dict] | None:
-    """Size, weights and record of the refinement that `odah.refine` wrote, or None where there is none, or
-    where it was no better than the encoder alone.
-    """
-    path = folder / "refiner.pt"
-    if not path.is_file():
-        return None
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    if not content["state"]:
-        return None
-    size = RefinementSize(**content["size"])
-    return size, content["state"], json.loads((folder / "refinement.json").read_text(encoding="utf-8"))
 
 
 def export_run(

@@ -15,7 +15,7 @@ from odah.loop import CHECKPOINT
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.biokin import BiokinNetwork
 from pose2sim_biokin.network.checkpoint import load_checkpoint
-from pose2sim_biokin.network.presets import FitSize, Preset, without_refinement
+from pose2sim_biokin.network.presets import FitSize, Preset, RefinementSize, without_refinement
 from pose2sim_biokin.skeleton import load_skeleton
 
 
@@ -48,15 +48,24 @@ def read_options(parser: argparse.ArgumentParser, arguments: Sequence[str] | Non
 
 
 def read_fit(folder: Path) -> tuple[FitSize, dict[str, Tensor], dict] | None:
-    """Size, state and record of the fit in a folder; None where there is none or it was left out."""
-    path = folder / "fit.pt"
-    if not path.is_file():
+    """Size, state and record of the fit of `odah.fit`; None where there is none or it was left out."""
+    return _read_kept(folder / "fit.pt", folder / "fit.json", FitSize)
+
+
+def read_refinement(folder: Path) -> tuple[RefinementSize, dict[str, Tensor], dict] | None:
+    """Size, weights and record of the refinement that `odah.refine` wrote; None where there is none or it was
+    left out.
+    """
+    return _read_kept(folder / "refiner.pt", folder / "refinement.json", RefinementSize)
+
+
+def _read_kept(weights: Path, record: Path, size: type) -> tuple | None:
+    if not weights.is_file():
         return None
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    content = torch.load(weights, map_location="cpu", weights_only=True)
     if not content["state"]:
         return None
-    record = json.loads((folder / "fit.json").read_text(encoding="utf-8"))
-    return FitSize(**content["size"]), content["state"], record
+    return size(**content["size"]), content["state"], json.loads(record.read_text(encoding="utf-8"))
 
 
 def frozen_encoder(run: Path | None, weights: str | Path | None, preset: Preset) -> BiokinNetwork:
