@@ -121,6 +121,7 @@ def test_clips_through_the_code_that_serves_recordings(scene, dataset, tmp_path)
     paths = write_sheets(tmp_path, outcomes, count=1)
     sheet = cv2.imread(str(paths[0]))
     assert len(paths) == 1 and sheet.shape[1] > 3 * 360 and (red(sheet).mean()) > 0.02
+    assert sheet.shape[0] > 4 * 360  # both views of the network, both of the truth
 
 
 def test_a_trial_without_truth_is_held_against_masks(tmp_path):
