@@ -13,7 +13,7 @@ from odah.motions.clips import read_clips, split_by_group
 from odah.motions.explore import explore
 from odah.motions.floor import stand_on_floor
 from odah.motions.gait import gait
-from odah.motions.pelvis import tilt_pelvis
+from odah.motions.posture import shift_posture, tilt_pelvis
 from odah.motions.sampler import HELD_OUT_ACTIONS, penetration, sample_motion
 from odah.motions.tracks import Tracks
 from pose2sim_biokin.errors import BiokinError
@@ -203,3 +203,32 @@ def test_a_tilted_pelvis_leaves_thighs_and_trunk_as_they_are(degrees):
         assert np.isclose((after[:, columns] - low).min(), 0, atol=1e-6)
         assert ((after[:, columns] <= high + 1e-9) & (after[:, columns] >= low - 1e-9)).all()
     assert np.abs(np.diff(after, axis=0)).max() < np.abs(np.diff(before, axis=0)).max() + 0.1
+
+
+def test_a_shifted_posture_moves_every_joint_by_the_same_in_all_frames():
+    skeleton = load_skeleton()
+    fk = ForwardKinematics(skeleton, dtype=torch.float64)
+    sigma, shifts, turns = np.radians(6.0), [], []
+    columns = [skeleton.coordinate_index(name) for name in CONSTRAINED]
+    low, high = skeleton.coordinate_ranges[columns].T
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        before = sample_motion(rng, "train", [], 20, fk, everyday=True).coordinates
+        after = shift_posture(before, rng, sigma, skeleton)
+        change = (after - before)[:, columns]
+        np.testing.assert_allclose(change, np.broadcast_to(change[0], change.shape), atol=1e-12)
+        assert ((after[:, columns] <= high + 1e-9) & (after[:, columns] >= low - 1e-9)).all()
+        frames = [fk(torch.from_numpy(q)) for q in (before, after)]
+        humerus, torso = skeleton.body_index("humerus_r"), skeleton.body_index("torso")
+        relative = [f.rotation[:, torso].transpose(1, 2) @ f.rotation[:, humerus] for f in frames]
+        turn = relative[0].transpose(1, 2) @ relative[1]
+        torch.testing.assert_close(turn, turn[:1].expand_as(turn), atol=1e-6, rtol=0)
+        shifts.append(change[0])
+        turns.append(np.arccos((np.trace(turn[0].numpy()) - 1) / 2))
+        for name in ("pelvis_tilt", "pelvis_list", "pelvis_rotation", "pelvis_ty", "wrist_flex_r"):
+            i = skeleton.coordinate_index(name)
+            np.testing.assert_array_equal(after[:, i], before[:, i])
+    # joints in the middle of their range are shifted by sigma, the others by less
+    spread = np.std(shifts, axis=0)[[CONSTRAINED.index(n) for n in ("hip_adduction_r", "hip_flexion_l")]]
+    assert (0.6 * sigma < spread).all() and (spread < 1.4 * sigma).all()
+    assert 0.6 < np.sqrt(np.mean(np.square(turns)) / 3) / sigma < 1.4

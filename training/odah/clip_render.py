@@ -12,7 +12,7 @@ import torch
 from odah.bodies.open_body import OpenBody, Subject
 from odah.motions.clips import Recording
 from odah.motions.floor import stand_on_floor
-from odah.motions.pelvis import tilt_pelvis
+from odah.motions.posture import shift_posture, tilt_pelvis
 from odah.motions.sampler import sample_motion
 from odah.render.crowd import DressedPerson
 from odah.scenes.cameras import crop_cameras, random_lights, two_cameras
@@ -56,6 +56,7 @@ def render_clip(
     size: int,
     takes: int = 1,
     tilt: float = 0.0,
+    shift: float = 0.0,
 ) -> RenderedClip:
     """Draw motions, an outfit, cameras and light from `seed`, and render.
 
@@ -65,7 +66,8 @@ def render_clip(
         takes: parts of n / takes frames, each with a motion, cameras and light of its own. Dressing
             somebody costs as much as rendering ten frames: more takes show more for the same time.
         tilt: standard deviation, degrees, by which the pelvis is turned against thighs and trunk in each take
-            (`odah.motions.pelvis`).
+            (`odah.motions.posture`).
+        shift: the same, by which every joint is turned in each take.
 
     Raises:
         ValueError: frames are no multiple of takes.
@@ -76,7 +78,7 @@ def render_clip(
     skeleton = body.skeleton
     place = [skeleton.coordinate_index(f"pelvis_t{axis}") for axis in "xyz"]
     count = frames // takes
-    drawn = [_motion(rng, body, subject, split, recordings, count, dense, tilt) for _ in range(takes)]
+    drawn = [_motion(rng, body, subject, split, recordings, count, dense, tilt, shift) for _ in range(takes)]
     coordinates = np.concatenate([take.coordinates for take in drawn])
     lift = torch.as_tensor(np.concatenate([take.lift for take in drawn]))
     with torch.no_grad():
@@ -140,6 +142,7 @@ def _motion(
     frames: int,
     dense: bool,
     tilt: float,
+    shift: float,
 ) -> _Take:
     """A motion somewhere in the room; see `render_clip`."""
     skeleton = body.skeleton
@@ -149,6 +152,8 @@ def _motion(
     coordinates = motion.coordinates
     if tilt:
         coordinates = tilt_pelvis(coordinates, np.radians(tilt) * rng.standard_normal(), skeleton)
+    if shift:
+        coordinates = shift_posture(coordinates, rng, np.radians(shift), skeleton)
     coordinates = stand_on_floor(coordinates, motion.lift, body.kinematics, subject.scales.numpy())
     index = np.arange(frames)
     if not dense:

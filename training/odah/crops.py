@@ -56,6 +56,7 @@ class Settings:
     motions: str
     takes: int = 1
     tilt: float = 0.0
+    shift: float = 0.0
     format: str = FORMAT
 
 
@@ -100,6 +101,7 @@ def render_shard(settings: Settings, shard: int, output: Path) -> Path:
             settings.size,
             settings.takes,
             settings.tilt,
+            settings.shift,
         )
         n = settings.frames_per_clip
         motions += [label for label in dict.fromkeys(rendered.motions) if label not in motions]
@@ -155,9 +157,8 @@ def _check_resumable(settings: Settings, output: Path) -> None:
     path = output / "manifest.json"
     wanted = asdict(settings) | {"motions": Path(settings.motions).name}
     if path.is_file():
-        found = {"takes": Settings.takes, "tilt": Settings.tilt} | json.loads(
-            path.read_text(encoding="utf-8")
-        )  # older ones do not say
+        older = {"takes": Settings.takes, "tilt": Settings.tilt, "shift": Settings.shift}  # do not say
+        found = older | json.loads(path.read_text(encoding="utf-8"))
         different = [key for key, value in wanted.items() if key != "clips" and found.get(key) != value]
         if different:
             key = different[0]
@@ -229,6 +230,12 @@ def main(arguments: list[str] | None = None) -> int:
         type=float,
         default=0.0,
         help="degrees (standard deviation) by which the pelvis is turned against thighs and trunk",
+    )
+    parser.add_argument(
+        "--shift",
+        type=float,
+        default=0.0,
+        help="degrees (standard deviation) by which every joint is turned, the same all through a take",
     )
     parser.add_argument("--dense", action="store_true", help="consecutive frames at 60 Hz")
     parser.add_argument("--seed", type=int, default=0)
