@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.fit import PoseFit
+from pose2sim_biokin.network.hands import HandLook, HandTurns, join_views
 from pose2sim_biokin.network.heads import (
     SCALE_UNIT,
     AngleLayout,
@@ -66,6 +67,7 @@ class FrameOutput(NamedTuple):
         feature: (B, D) what the refinement reads (of single frames, not turned into a window's frame).
         heatmaps: logits (B, 2, 2 nb, H, H) of each stack.
         peaks: of the last heatmaps, or None.
+        hands: what the closer look at the hands says, or None.
     """
 
     pose: Pose
@@ -75,6 +77,7 @@ class FrameOutput(NamedTuple):
     feature: Tensor
     heatmaps: list[Tensor]
     peaks: HeatmapPeaks | None
+    hands: HandTurns | None = None
 
 
 def normalize_images(images: Tensor, masks: Tensor) -> Tensor:
@@ -115,6 +118,14 @@ class FrameEncoder(nn.Module):
             keypoints = keypoint_count(preset, skeleton)
             self.points = KeypointPooling(points, self.sampled_width, keypoints, heatmaps)
             self.head = KeypointHead(preset, self.layout, keypoints, points.token + 3, 0)
+        self.hands = None
+        if preset.hands:
+            if points.head == "flatten" or not points.markers:
+                raise BiokinError(
+                    f"preset {preset.name!r}: the hands are found by keypoints, markers among them "
+                    '(points.head = "attention", points.markers = true); turn them on or leave the hands out.'
+                )
+            self.hands = HandLook(preset.hands, skeleton)
 
     def forward(self, batch: FrameBatch) -> FrameOutput:
         """See FrameOutput."""
@@ -139,12 +150,15 @@ class FrameEncoder(nn.Module):
             peaks = heatmap_peaks(heats[-1], size)
             heat_samples = sample_maps(heats[-1], pixels, size)
         keypoints, tokens = self.points(batch.points, sampled, heat_samples, peaks, cameras)
+        hands = None
+        if self.hands is not None:
+            hands = self.hands(batch.images, batch.masks, cameras, keypoints.detach().float())
         with torch.autocast(keypoints.device.type, enabled=False):
             keypoints = world_to_ground(keypoints.float())
             pose, local = self.head(keypoints, tokens.float(), keypoints.new_zeros(len(keypoints), 0))
             feature = pose_features(pose, local[:, : 2 * self.layout.bodies], self.layout, True)
             angles = self.layout.angles(pose)
-        return FrameOutput(pose, angles, keypoints, local, feature, heats, peaks)
+        return FrameOutput(pose, angles, keypoints, local, feature, heats, peaks, hands)
 
 
 class Refiner(nn.Module):
@@ -207,13 +221,17 @@ class BiokinNetwork(nn.Module):
                     f'preset {preset.name!r}: the fit needs keypoints (points.head = "attention"), rotations '
                     "and pelvis; turn them on or leave the fit out."
                 )
-            self.fit = PoseFit(preset.fit, self.encoder.layout, keypoint_count(preset, skeleton))
+            count = keypoint_count(preset, skeleton)
+            self.fit = PoseFit(preset.fit, self.encoder.layout, count, preset.hands is not None)
         self.refiner = Refiner(preset, self.encoder.layout) if preset.refinement else None
 
     def encode(self, batch: FrameBatch) -> FrameOutput:
-        """The encoder's output, its pose fitted to its keypoints where the preset says so."""
+        """The encoder's output, its pose fitted to its keypoints and hands where the preset says so."""
         out = self.encoder(batch)
-        return out if self.fit is None else out._replace(pose=self.fit(out.pose, out.keypoints))
+        if self.fit is None:
+            return out
+        hands = out.hands and join_views(out.hands)
+        return out._replace(pose=self.fit(out.pose, out.keypoints, hands))
 
     @property
     def layout(self) -> AngleLayout:

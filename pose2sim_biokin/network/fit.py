@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from pose2sim_biokin.network.hands import HandDirections, across, wrist_sides
 from pose2sim_biokin.network.heads import AngleLayout, Pose
 from pose2sim_biokin.network.presets import FitSize
 from pose2sim_biokin.skeleton.angles import angles_to_coordinates
@@ -30,19 +31,23 @@ class PoseFit(nn.Module):
     sigma_x|^2 + the excess over the ranges, where rho is Huber's. The errors of keypoints depend on each
     other, hence a strength above one. The sigma_k of a frame in which head and keypoints disagree more than
     usual are wider: such a frame is not like those that they were measured on, as on films of real people.
+    Where the hands were looked at, the distance of each wrist's direction (unit vectors across the forearm,
+    see `HandDirections`) from the one seen is one more residual, of sigma hand_sigma / sqrt(concentration).
 
     Args:
         size: see FitSize.
         layout: of the network.
         keypoints: number of keypoints, K.
+        hands: whether the hands are looked at.
 
     Attributes:
         keypoint_sigma: (K,) standard deviation of the keypoints along an axis, m.
         pose_sigma: (29,) of x: three turns (rad) each of pelvis, right and left humerus, in their own axes,
             17 constrained angles (rad), pelvis (m).
+        hand_sigma: () of directions of concentration 1; where the hands are looked at.
     """
 
-    def __init__(self, size: FitSize, layout: AngleLayout, keypoints: int):
+    def __init__(self, size: FitSize, layout: AngleLayout, keypoints: int, hands: bool = False):
         super().__init__()
         self.size, self.layout = size, layout
         self.kinematics = ForwardKinematics(layout.skeleton)
@@ -50,20 +55,26 @@ class PoseFit(nn.Module):
         self.angles = len(layout.constrained)
         self.register_buffer("keypoint_sigma", torch.ones(keypoints))
         self.register_buffer("pose_sigma", torch.ones(self.turns + self.angles + 3))
+        if hands:
+            self.register_buffer("hand_sigma", torch.ones(()))
 
     @torch.no_grad()
-    def forward(self, pose: Pose, keypoints: Tensor) -> Pose:
-        """The poses (B,) fitted to keypoints (B, K, 3) in the same frame."""
+    def forward(self, pose: Pose, keypoints: Tensor, hands: HandDirections | None = None) -> Pose:
+        """The poses (B,) fitted to keypoints (B, K, 3) and to what was seen of the hands, in one frame."""
         portion = max(1, _POSES // (len(self.pose_sigma) + 1))
-        starts = range(0, len(keypoints), portion)
+        parts = [slice(first, first + portion) for first in range(0, len(keypoints), portion)]
         with torch.autocast(keypoints.device.type, enabled=False):
-            parts = [
-                self._fit(Pose(*(value[s : s + portion] for value in pose)), keypoints[s : s + portion])
-                for s in starts
+            found = [
+                self._fit(
+                    Pose(*(value[part] for value in pose)),
+                    keypoints[part],
+                    hands and HandDirections(*(value[part] for value in hands)),
+                )
+                for part in parts
             ]
-        return Pose(*(torch.cat(values) for values in zip(*parts, strict=True)))
+        return Pose(*(torch.cat(values) for values in zip(*found, strict=True)))
 
-    def _fit(self, pose: Pose, keypoints: Tensor) -> Pose:
+    def _fit(self, pose: Pose, keypoints: Tensor, hands: HandDirections | None) -> Pose:
         layout, count = self.layout, len(self.pose_sigma)
         constrained = slice(self.turns, self.turns + self.angles)
         x = keypoints.new_zeros(len(keypoints), count)
@@ -72,10 +83,17 @@ class PoseFit(nn.Module):
         if self.size.usual:
             unusual = (self.disagreement(pose, keypoints) / self.size.usual).clamp_min(1)
             weight = weight / unusual.sqrt()[:, None, None]  # (B, K, 1)
+        wanted = keypoints
+        if hands is not None:
+            wanted = torch.cat([wanted, hands.direction], 1)
+            trust = hands.concentration.sqrt() / self.hand_sigma
+            weight = torch.cat([weight.expand(len(keypoints), -1, 1), trust[..., None]], 1)
         prior = self.size.strength / self.pose_sigma.square()
         for _ in range(self.size.iterations):
             points = self.points(self.moved(pose, x[:, None] + probes))  # (B, 1 + 29, K, 3)
-            residual = (points[:, 0] - keypoints) * weight
+            if hands is not None:
+                points = torch.cat([points, self.hand_directions(points, hands.axis[:, None])], -2)
+            residual = (points[:, 0] - wanted) * weight
             # Huber's weights; the square root goes to residual and Jacobian alike
             trust = (
                 (self.size.huber / residual.norm(dim=-1, keepdim=True).clamp_min(1e-6)).clamp_max(1).sqrt()
@@ -97,6 +115,10 @@ class PoseFit(nn.Module):
         """(B,) mean square, in standard deviations along an axis, of a pose's points from the keypoints."""
         away = (self.points(pose) - keypoints) / self.keypoint_sigma[:, None]
         return away.square().mean((1, 2))
+
+    def hand_directions(self, points: Tensor, axis: Tensor) -> Tensor:
+        """(..., 2, 3) of the wrists of a pose's points (..., K, 3), across the forearms' axes (..., 2, 3)."""
+        return across(wrist_sides(points, self.layout.skeleton), axis)
 
     def moved(self, pose: Pose, x: Tensor) -> Pose:
         """Poses (B,) moved by x (B, ..., 29): a pose of batch shape (B, ...)."""

@@ -90,6 +90,23 @@ class PointSize:
 
 
 @dataclass(frozen=True)
+class HandSize:
+    """The closer look at the hands; see `pose2sim_biokin.network.hands`.
+
+    Attributes:
+        patch: side of a hand's picture, pixels; a multiple of 8.
+        reach: m, from its middle to its edge.
+        channels: of the first convolution; the others have twice and four times as many.
+        hidden: width behind them.
+    """
+
+    patch: int = 40
+    reach: float = 0.22
+    channels: int = 24
+    hidden: int = 128
+
+
+@dataclass(frozen=True)
 class RefinementSize:
     """The temporal network over windows of frames.
 
@@ -147,6 +164,7 @@ class Preset:
         pelvis: the pelvis position is predicted, relative to the hull's centre.
         angle_spread: angles are predicted in units of this share of half their range, about its
             middle; 0: plain radians.
+        hands: the hands are looked at more closely, for the fit, or None.
         fit: the skeleton is fitted to the predicted keypoints, or None; `odah.fit` measures what it needs.
     """
 
@@ -158,6 +176,7 @@ class Preset:
     rotations: bool = False
     pelvis: bool = False
     angle_spread: float = 0.0
+    hands: HandSize | None = None
     fit: FitSize | None = None
 
     def to_dict(self) -> dict:
@@ -217,6 +236,7 @@ FAST = Preset(
     rotations=True,
     pelvis=True,
     angle_spread=0.5,
+    hands=HandSize(),
 )
 
 PRESETS = {"paper": PAPER, "fast": FAST}
@@ -238,6 +258,7 @@ _NESTED = {
     "hourglass": HourglassSize,
     "meeting": MeetingSize,
     "points": PointSize,
+    "hands": HandSize,
     "refinement": RefinementSize,
     "fit": FitSize,
 }

@@ -23,6 +23,7 @@ from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import OutputSet
 from pose2sim_biokin.network.biokin import FrameEncoder, keypoint_count
 from pose2sim_biokin.network.fit import PoseFit
+from pose2sim_biokin.network.hands import HandDirections, across, join_views, wrist_sides
 from pose2sim_biokin.network.heads import AngleLayout, Pose
 from pose2sim_biokin.network.presets import FitSize
 
@@ -30,20 +31,26 @@ STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)
 
 
 class Answers(NamedTuple):
-    """What an encoder said of n pairs, and the truth: poses (n,), keypoints (n, K, 3), m, subjects (n,)."""
+    """What an encoder said of n pairs, and the truth: poses (n,), keypoints (n, K, 3), m, subjects (n,).
+
+    The true `sides` (n, 2, 3) of the wrists, see `wrist_sides`, belong to `hands`.
+    """
 
     pose: Pose
     keypoints: Tensor
+    hands: HandDirections | None
     truth: Pose
     wanted: Tensor
+    sides: Tensor
     subject: np.ndarray
 
     def select(self, rows: np.ndarray) -> Answers:
         """Some pairs."""
         rows = torch.from_numpy(np.flatnonzero(rows))
-        poses = (Pose(*(value[rows] for value in pose)) for pose in (self.pose, self.truth))
-        pose, truth = poses
-        return Answers(pose, self.keypoints[rows], truth, self.wanted[rows], self.subject[rows.numpy()])
+        pose, truth = (Pose(*(value[rows] for value in pose)) for pose in (self.pose, self.truth))
+        hands = self.hands and HandDirections(*(value[rows] for value in self.hands))
+        wanted, sides = self.wanted[rows], self.sides[rows]
+        return Answers(pose, self.keypoints[rows], hands, truth, wanted, sides, self.subject[rows.numpy()])
 
 
 @torch.no_grad()
@@ -58,12 +65,14 @@ def answers(encoder: FrameEncoder, shards: ShardSet) -> Answers:
             raise BiokinError(
                 f"preset {encoder.preset.name!r} predicts no keypoints or no pelvis: nothing to fit to."
             )
-        parts.append((out.pose, out.keypoints, truth.pose, truth.keypoints[:, : out.keypoints.shape[1]]))
-    pose, keypoints, truth, wanted = zip(*parts, strict=True)
-    poses = (Pose(*map(torch.cat, zip(*part, strict=True))) for part in (pose, truth))
-    return Answers(
-        next(poses), torch.cat(keypoints), next(poses), torch.cat(wanted), shards.column("subject")
-    )
+        wanted = truth.keypoints[:, : out.keypoints.shape[1]]
+        sides = wrist_sides(truth.keypoints, encoder.layout.skeleton)
+        parts.append((out.pose, out.keypoints, out.hands and join_views(out.hands), truth.pose, wanted, sides))
+    pose, keypoints, hands, truth, wanted, sides = zip(*parts, strict=True)
+    pose, truth = (Pose(*map(torch.cat, zip(*part, strict=True))) for part in (pose, truth))
+    hands = hands[0] and HandDirections(*map(torch.cat, zip(*hands, strict=True)))
+    keypoints, wanted, sides = (torch.cat(part) for part in (keypoints, wanted, sides))
+    return Answers(pose, keypoints, hands, truth, wanted, sides, shards.column("subject"))
 
 
 def calibrated(fit: PoseFit, seen: Answers) -> PoseFit:
@@ -72,13 +81,16 @@ def calibrated(fit: PoseFit, seen: Answers) -> PoseFit:
     fit.keypoint_sigma.copy_(error)
     fit.size = replace(fit.size, usual=float(fit.disagreement(seen.pose, seen.keypoints).median()))
     fit.pose_sigma.copy_(fit.difference(seen.pose, seen.truth).square().mean(0).sqrt())
+    if seen.hands is not None:
+        away = seen.hands.direction - across(seen.sides, seen.hands.axis)
+        fit.hand_sigma.copy_((seen.hands.concentration * away.square().sum(-1)).mean().sqrt())
     return fit
 
 
 def errors_of(layout: AngleLayout, fit: PoseFit | None, seen: Answers) -> dict[str, float]:
     """Mean errors of the head's poses, or of the fitted ones."""
     errors = Errors(layout)
-    errors.add(seen.pose if fit is None else fit(seen.pose, seen.keypoints), seen.truth)
+    errors.add(seen.pose if fit is None else fit(seen.pose, seen.keypoints, seen.hands), seen.truth)
     summary = errors.summary()
     return {name: summary[name] for name in ("constrained_mae_deg", "pa_mpjpe_mm", "pelvis_mm")}
 
@@ -96,9 +108,10 @@ def measure_fit(encoder: FrameEncoder, shards: ShardSet) -> tuple[PoseFit, dict]
     first = np.isin(seen.subject, subjects[::2])
     known, other = seen.select(first), seen.select(~first)
     count = keypoint_count(encoder.preset, encoder.layout.skeleton)
+    hands = seen.hands is not None
     found = {}
     for strength in STRENGTHS:
-        fit = calibrated(PoseFit(FitSize(strength=strength), encoder.layout, count), known)
+        fit = calibrated(PoseFit(FitSize(strength=strength), encoder.layout, count, hands), known)
         found[strength] = errors_of(encoder.layout, fit, other)
     best = min(found, key=lambda strength: found[strength]["constrained_mae_deg"])
     head = errors_of(encoder.layout, None, other)
@@ -110,7 +123,7 @@ def measure_fit(encoder: FrameEncoder, shards: ShardSet) -> tuple[PoseFit, dict]
         "chosen": best,
         "kept": found[best]["constrained_mae_deg"] < head["constrained_mae_deg"],
     }
-    return calibrated(PoseFit(FitSize(strength=best), encoder.layout, count), seen), record
+    return calibrated(PoseFit(FitSize(strength=best), encoder.layout, count, hands), seen), record
 
 
 def main(arguments: list[str] | None = None) -> None:

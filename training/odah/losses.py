@@ -5,6 +5,7 @@ Lin et al. 2024: L = L_angle + L_scale + L_bio + 100 L_pos. Every term is a mean
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pose2sim_biokin.network.biokin import FrameOutput
+from pose2sim_biokin.network.hands import HandTurns, wrist_sides
 from pose2sim_biokin.network.heads import AngleLayout
 from pose2sim_biokin.network.points import project
 from pose2sim_biokin.skeleton.angles import angles_to_coordinates
@@ -78,6 +80,18 @@ def heatmap_loss(logits: Tensor, pixels: Tensor, size: int, sigma: float = 1.0) 
     return ((cross - entropy) * seen).sum() / seen.sum().clamp_min(1)
 
 
+def hand_loss(turns: HandTurns, sides: Tensor) -> Tensor:
+    """Mean of -log p of the true directions of the wrists (B, 2, 3), in the frame of the turns, by each view.
+
+    p is von Mises's density of the angle, exp(k cos(x - mean)) / (2 pi I0(k)).
+    """
+    wanted = torch.stack([(sides[:, None] * base).sum(-1) for base in (turns.first, turns.second)], -1)
+    cosine = (F.normalize(wanted, dim=-1, eps=1e-4) * turns.mean).sum(-1)
+    k = turns.concentration
+    # log I0(k) = log(I0(k) exp(-k)) + k
+    return (k * (1 - cosine) + torch.special.i0e(k).log() + math.log(2 * math.pi)).mean()
+
+
 @dataclass(frozen=True)
 class LossWeights:
     """Weights of the terms; a term of weight 0 is not computed. The defaults are the paper's."""
@@ -92,6 +106,7 @@ class LossWeights:
     peaks: float = 0.0
     keypoints: float = 0.0
     pelvis: float = 0.0
+    hands: float = 0.0
 
 
 PAPER_WEIGHTS = LossWeights()
@@ -106,6 +121,7 @@ FAST_WEIGHTS = LossWeights(
     peaks=0.2,
     keypoints=20.0,
     pelvis=5.0,
+    hands=0.2,
 )
 WEIGHTS = {"paper": PAPER_WEIGHTS, "fast": FAST_WEIGHTS}
 
@@ -155,6 +171,8 @@ class FrameLoss(torch.nn.Module):
             terms["keypoints"] = (out.keypoints - truth.keypoints[:, : out.keypoints.shape[1]]).abs().mean()
         if w.pelvis and out.pose.pelvis is not None:
             terms["pelvis"] = (out.pose.pelvis - pose.pelvis).abs().mean()
+        if w.hands and out.hands is not None:
+            terms["hands"] = hand_loss(out.hands, wrist_sides(truth.keypoints, layout.skeleton))
         if w.heatmap and out.heatmaps:
             pixels = project(ground_to_world(centers), *cameras)
             terms["heatmap"] = sum(heatmap_loss(h, pixels, size) for h in out.heatmaps) / len(out.heatmaps)

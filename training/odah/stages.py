@@ -66,7 +66,8 @@ def cached_folders(
 def load_encoder(encoder: FrameEncoder, weights: str | Path) -> str:
     """Put the encoder of exported weights ("default": the package's) into `encoder`.
 
-    The experiment's views may meet where those of the weights do not: at first that changes nothing.
+    The experiment's views may meet, and its hands be looked at, where those of the weights are not: at first
+    that changes no pose.
 
     Returns:
         the file's SHA-256.
@@ -80,6 +81,9 @@ def load_encoder(encoder: FrameEncoder, weights: str | Path) -> str:
     if wanted.hourglass.meeting.layers and not found.hourglass.meeting.layers:
         state |= {name: value for name, value in encoder.state_dict().items() if ".meeting." in name}
         wanted = replace(wanted, hourglass=replace(wanted.hourglass, meeting=found.hourglass.meeting))
+    if wanted.hands and not found.hands:
+        state |= {name: value for name, value in encoder.state_dict().items() if name.startswith("hands.")}
+        wanted = replace(wanted, hands=None)
     if found != wanted:
         raise BiokinError(
             f"{loaded.path}: its encoder (preset {found.name!r}) is not that of the experiment (preset "
