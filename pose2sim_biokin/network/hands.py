@@ -162,7 +162,11 @@ class HandLook(nn.Module):
         """
         with torch.no_grad():
             found = hand_patches(
-                keypoints[:, self.elbows], keypoints[:, self.wrists], *cameras, self.size.patch, self.size.reach
+                keypoints[:, self.elbows],
+                keypoints[:, self.wrists],
+                *cameras,
+                self.size.patch,
+                self.size.reach,
             )
             patches = cut_patches(torch.cat([images, masks.to(images.dtype)], 2), found.pixels)
             hinge = (keypoints[:, self.lateral] - keypoints[:, self.medial])[:, None] / _EPICONDYLES_M

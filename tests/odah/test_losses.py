@@ -2,20 +2,24 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import vonmises
 
 from odah.losses import (
     FAST_WEIGHTS,
     PAPER_WEIGHTS,
     FrameLoss,
     angle_loss,
+    hand_loss,
     heatmap_loss,
     position_loss,
     range_loss,
     rotation_loss,
     scale_loss,
 )
+from pose2sim_biokin.network.hands import HandTurns
 from pose2sim_biokin.network.heads import AngleLayout
 from pose2sim_biokin.skeleton import load_skeleton
 
@@ -54,6 +58,24 @@ def test_range_loss():
     expected = abs(math.cos(1.3) - math.cos(1)) + abs(math.sin(1.3) - math.sin(1))
     expected += abs(math.cos(0.6) - math.cos(0.5)) + abs(math.sin(0.6) - math.sin(0.5))
     assert range_loss(angles, low, high).item() == pytest.approx(expected / 17, rel=1e-5)
+
+
+def test_hand_loss_is_that_of_von_mises():
+    """The wrists lie somewhere in the plane of each view's own pair of directions."""
+    rng = np.random.default_rng(0)
+    x, mean = rng.uniform(-4, 4, (2, 5, 2, 2))
+    k = rng.uniform(0.1, 30, (5, 2, 2))
+    turn = rng.uniform(-3, 3, (5, 2, 2))
+    turn[:, 1] = turn[:, 0] + x[:, 0] - x[:, 1]  # both views see one wrist
+
+    def at(angle):
+        return np.stack([np.cos(angle), np.sin(angle), 0 * angle], -1)
+
+    first, second = at(turn), at(turn + np.pi / 2)
+    sides = 0.07 * at(turn + x)[:, 0] + [0, 0, 0.02]  # not quite square to the forearm
+    parts = (np.stack([np.cos(mean), np.sin(mean)], -1), k, first, second)
+    found = hand_loss(HandTurns(*map(torch.from_numpy, parts)), torch.from_numpy(sides))
+    assert found.item() == pytest.approx(-vonmises.logpdf(x, k, loc=mean).mean())
 
 
 def test_position_loss_is_relative_to_the_pelvis():

@@ -294,14 +294,18 @@ def test_a_run_starts_from_exported_weights(cache, tmp_path):
         Trainer(settings, folder, [], tmp_path / "third", 1.0, 1, initial="default")
 
 
-def test_views_that_meet_can_be_added_to_exported_weights(cache, tmp_path):
+def test_a_meeting_and_hands_can_be_added_to_exported_weights(cache, tmp_path):
     alone = TINY + "[preset.hourglass.meeting]\nlayers = 0\n"
     (tmp_path / "alone.toml").write_text(alone, encoding="utf-8")
     settings, folder = read_settings(tmp_path / "alone.toml"), [cache / "frames"]
+    looked, settings = settings.preset.hands, replace(settings, preset=replace(settings.preset, hands=None))
     Trainer(settings, folder, [], tmp_path / "first", 1.0, 1).run(max_steps=1)
     weights = tmp_path / "weights.pt"
-    export_run(tmp_path / "first", weights, str(tmp_path / "alone.toml"), {}, None, half=False)
-    preset = settings.preset.override({"hourglass": {"meeting": {"layers": 1}}})
+    network = BiokinNetwork(settings.preset, load_skeleton())
+    state = torch.load(tmp_path / "first" / "checkpoint.pt", weights_only=True)["average"]
+    network.encoder.load_state_dict(state)
+    save_checkpoint(network, weights, {})
+    preset = replace(settings.preset.override({"hourglass": {"meeting": {"layers": 1}}}), hands=looked)
     second = Trainer(
         replace(settings, preset=preset), folder, [], tmp_path / "second", 1.0, 1, initial=weights
     )
@@ -310,7 +314,9 @@ def test_views_that_meet_can_be_added_to_exported_weights(cache, tmp_path):
         outs = [
             encoder.eval()(batch) for encoder in (load_checkpoint(weights).network.encoder, second.module)
         ]
-    assert any(".meeting." in name for name in second.module.state_dict())
+    names = list(second.module.state_dict())
+    assert any(".meeting." in name for name in names) and any(name.startswith("hands.") for name in names)
+    assert outs[0].hands is None and outs[1].hands is not None
     torch.testing.assert_close(outs[0].pose, outs[1].pose, atol=0, rtol=0)
 
 

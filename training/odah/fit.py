@@ -17,7 +17,7 @@ from torch import Tensor
 
 from odah.dataset import FrameMaker, ShardSet, find_shards, ordered_batches
 from odah.frozen import encoder_parser, frozen_encoder, read_options
-from odah.metrics import Errors
+from odah.metrics import Errors, hand_degrees
 from odah.settings import read_settings
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import OutputSet
@@ -67,7 +67,9 @@ def answers(encoder: FrameEncoder, shards: ShardSet) -> Answers:
             )
         wanted = truth.keypoints[:, : out.keypoints.shape[1]]
         sides = wrist_sides(truth.keypoints, encoder.layout.skeleton)
-        parts.append((out.pose, out.keypoints, out.hands and join_views(out.hands), truth.pose, wanted, sides))
+        parts.append(
+            (out.pose, out.keypoints, out.hands and join_views(out.hands), truth.pose, wanted, sides)
+        )
     pose, keypoints, hands, truth, wanted, sides = zip(*parts, strict=True)
     pose, truth = (Pose(*map(torch.cat, zip(*part, strict=True))) for part in (pose, truth))
     hands = hands[0] and HandDirections(*map(torch.cat, zip(*hands, strict=True)))
@@ -116,6 +118,7 @@ def measure_fit(encoder: FrameEncoder, shards: ShardSet) -> tuple[PoseFit, dict]
     best = min(found, key=lambda strength: found[strength]["constrained_mae_deg"])
     head = errors_of(encoder.layout, None, other)
     record = {
+        "hands_deg": hand_degrees(other.hands, other.sides).mean().item() if hands else None,
         "pairs": len(first),
         "measured_on_pairs": int(first.sum()),
         "head": head,

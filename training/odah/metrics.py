@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pose2sim_biokin.compare.metrics import procrustes_error
+from pose2sim_biokin.network.hands import HandDirections, across
 from pose2sim_biokin.network.heads import AngleLayout, Pose
 from pose2sim_biokin.skeleton.angles import (
     CONSTRAINED,
@@ -26,6 +27,14 @@ def rotation_degrees(rotations: Tensor, truth: Tensor) -> Tensor:
     """Angle between rotations (..., 3, 3), in degrees."""
     difference = (rotations - truth).square().sum((-1, -2)).clamp_min(0)
     return 2 * torch.asin((difference / 8).sqrt().clamp(max=1)) * (180 / torch.pi)
+
+
+def hand_degrees(hands: HandDirections, sides: Tensor) -> Tensor:
+    """Angles (B, 2), degrees, between the directions seen and those of the true `wrist_sides` (B, 2, 3), both
+    across the forearm.
+    """
+    cosine = (hands.direction * across(sides, hands.axis)).sum(-1)
+    return torch.rad2deg(torch.arccos(cosine.clamp(-1, 1)))
 
 
 class Errors:

@@ -18,13 +18,14 @@ from odah.dataset import FrameMaker, ShardSet, find_shards, ordered_batches
 from odah.datasets import FORMAT as DATASET_FORMAT
 from odah.live import LiveSettings, LiveShards
 from odah.losses import FrameLoss
-from odah.metrics import Errors, mean_pose_baseline
+from odah.metrics import Errors, hand_degrees, mean_pose_baseline
 from odah.mixture import Mixture, epoch_batches
 from odah.pictures import validation_sheet
 from odah.settings import TrainSettings
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.biokin import FrameEncoder
 from pose2sim_biokin.network.checkpoint import load_checkpoint
+from pose2sim_biokin.network.hands import join_views, wrist_sides
 from pose2sim_biokin.network.presets import without_refinement
 from pose2sim_biokin.skeleton import load_skeleton
 
@@ -220,6 +221,7 @@ def validate_encoder(
     """Errors of an encoder on `limit` pairs spread over the shards, a picture of some, and a text."""
     errors = Errors(maker.layout)
     direct, count = 0.0, 0
+    hands: list[torch.Tensor] = []
     wanted, sheet = [], None
     for batch, truth in ordered_batches(shards, maker, 32, limit=limit):
         with fabric.autocast():
@@ -230,6 +232,10 @@ def validate_encoder(
         if out.keypoints is not None:
             gap = out.keypoints - truth.keypoints[:, : out.keypoints.shape[1]]
             direct, count = direct + float(gap.norm(dim=-1).mean(1).sum()), count + len(gap)
+        if out.hands is not None:
+            hands.append(
+                hand_degrees(join_views(out.hands), wrist_sides(truth.keypoints, encoder.layout.skeleton))
+            )
         if sheet is None:
             few = [
                 apply_to_collection(x, torch.Tensor, lambda t: t[:_SHOWN]) for x in (batch, truth, out.pose)
@@ -237,12 +243,17 @@ def validate_encoder(
             sheet = validation_sheet(*few, maker.layout)
     summary = errors.summary()
     summary["keypoints_mm"] = 1000 * direct / max(count, 1)
+    if hands:
+        summary["hands_deg"] = torch.cat(hands).mean().item()
     wanted = torch.cat(wanted)
     summary["mean_pose_deg"] = mean_pose_baseline(wanted, wanted)["mean"]
     angles = " ".join(f"{k}={v:.1f}" for k, v in summary["constrained_deg"].items())
     text = (
         f"{summary['constrained_mae_deg']:.2f} deg (median pose {summary['mean_pose_deg']:.2f}), "
         f"rotations {summary['rotation_deg']}, keypoints {summary['keypoints_mm']:.0f} mm, "
-        f"PA-MPJPE {summary['pa_mpjpe_mm']:.0f} mm, scales {summary['scale_mae']:.3f}\n  {angles}"
+        f"PA-MPJPE {summary['pa_mpjpe_mm']:.0f} mm, scales {summary['scale_mae']:.3f}"
     )
+    if hands:
+        text += f", hands {summary['hands_deg']:.1f} deg"
+    text += f"\n  {angles}"
     return summary, sheet, text
