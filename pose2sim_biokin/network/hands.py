@@ -161,13 +161,8 @@ class HandLook(nn.Module):
             with first and second in the ground (Y up).
         """
         with torch.no_grad():
-            found = hand_patches(
-                keypoints[:, self.elbows],
-                keypoints[:, self.wrists],
-                *cameras,
-                self.size.patch,
-                self.size.reach,
-            )
+            joints = (keypoints[:, part] for part in (self.elbows, self.wrists))
+            found = hand_patches(*joints, *cameras, self.size.patch, self.size.reach)
             patches = cut_patches(torch.cat([images, masks.to(images.dtype)], 2), found.pixels)
             hinge = (keypoints[:, self.lateral] - keypoints[:, self.medial])[:, None] / _EPICONDYLES_M
             geometry = [found.axis[..., 0], found.axis[..., 2]]
@@ -195,7 +190,7 @@ def join_views(turns: HandTurns) -> HandDirections:
 
 
 def wrist_sides(keypoints: Tensor, skeleton: Skeleton) -> Tensor:
-    """(..., 2, 3) from the ulnar to the radial side of the right and left wrist of keypoints (..., K, 3), m."""
+    """(..., 2, 3) from ulnar to radial side of the right and left wrist of keypoints (..., K, 3), m."""
     radial, ulnar = (_markers(skeleton, name) for name in ("FAradius", "FAulna"))
     return keypoints[..., radial, :] - keypoints[..., ulnar, :]
 

@@ -1,4 +1,4 @@
-"""The closer look at the hands: where patches are cut, sides, how views are joined, what the fit makes of it."""
+"""The closer look at the hands: where patches are cut, sides, how views are joined, what the fit does."""
 
 import numpy as np
 import pytest

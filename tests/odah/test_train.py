@@ -30,7 +30,8 @@ from odah.train import main as train_main
 from odah.windows import window_rows
 from pose2sim_biokin.compare.metrics import procrustes_error
 from pose2sim_biokin.errors import BiokinError
-from pose2sim_biokin.network.checkpoint import load_checkpoint
+from pose2sim_biokin.network.biokin import BiokinNetwork
+from pose2sim_biokin.network.checkpoint import load_checkpoint, save_checkpoint
 from pose2sim_biokin.network.heads import AngleLayout, Pose
 from pose2sim_biokin.network.presets import PAPER
 from pose2sim_biokin.skeleton import load_skeleton

@@ -67,9 +67,8 @@ def answers(encoder: FrameEncoder, shards: ShardSet) -> Answers:
             )
         wanted = truth.keypoints[:, : out.keypoints.shape[1]]
         sides = wrist_sides(truth.keypoints, encoder.layout.skeleton)
-        parts.append(
-            (out.pose, out.keypoints, out.hands and join_views(out.hands), truth.pose, wanted, sides)
-        )
+        hands = out.hands and join_views(out.hands)
+        parts.append((out.pose, out.keypoints, hands, truth.pose, wanted, sides))
     pose, keypoints, hands, truth, wanted, sides = zip(*parts, strict=True)
     pose, truth = (Pose(*map(torch.cat, zip(*part, strict=True))) for part in (pose, truth))
     hands = hands[0] and HandDirections(*map(torch.cat, zip(*hands, strict=True)))

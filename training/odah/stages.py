@@ -233,9 +233,8 @@ def validate_encoder(
             gap = out.keypoints - truth.keypoints[:, : out.keypoints.shape[1]]
             direct, count = direct + float(gap.norm(dim=-1).mean(1).sum()), count + len(gap)
         if out.hands is not None:
-            hands.append(
-                hand_degrees(join_views(out.hands), wrist_sides(truth.keypoints, encoder.layout.skeleton))
-            )
+            sides = wrist_sides(truth.keypoints, maker.layout.skeleton)
+            hands.append(hand_degrees(join_views(out.hands), sides))
         if sheet is None:
             few = [
                 apply_to_collection(x, torch.Tensor, lambda t: t[:_SHOWN]) for x in (batch, truth, out.pose)
