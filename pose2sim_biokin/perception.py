@@ -12,7 +12,7 @@ from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.hookspecs import PersonSegmenter
 from pose2sim_biokin.io.project import Trial, View
 from pose2sim_biokin.io.video import VideoReader
-from pose2sim_biokin.parallel import for_each
+from pose2sim_biokin.parallel import for_each, read_ahead
 from pose2sim_biokin.plugins import get_segmenter, segmenters
 from pose2sim_biokin.predictor import ViewCrops
 from pose2sim_biokin.progress import Progress
@@ -265,14 +265,15 @@ def _track(
     progress: Progress,
     title: str,
 ) -> list[People]:
-    """People of all views in these frames; one view after the other, in batches of images."""
+    """People of all views in these frames; one view after the other, in batches of images, of which the next
+    one is decoded meanwhile.
+    """
     done, total = 0, len(views) * len(frames)
     progress(title, 0, total)
     everybody = []
     for view in views:
         tracker = PersonTracker()
-        images = stream(view, frames)
-        while chunk := list(islice(images, batch)):
+        for chunk in read_ahead(_chunks(stream(view, frames), batch)):
             numbers = [frame for frame, _ in chunk]
             found = segmenter.segment(
                 [image for _, image in chunk], view.name, [frame + view.offset for frame in numbers]
@@ -288,6 +289,12 @@ def _track(
             progress(title, done, total)
         everybody.append(tracker.frames)
     return everybody
+
+
+def _chunks(items: Iterator, count: int) -> Iterator[list]:
+    """Lists of so many items, the last one shorter."""
+    while chunk := list(islice(items, count)):
+        yield chunk
 
 
 def _cut_out_view(
