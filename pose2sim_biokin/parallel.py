@@ -1,5 +1,5 @@
-"""Two things at the same time: both views, a thread each, ended cleanly when one fails or the user interrupts;
-or the next piece of work while the present one is done.
+"""Two things at once: both views, a thread each, ended cleanly when one fails or the user interrupts; or the
+next piece of work while the present one is done.
 """
 
 from __future__ import annotations
