@@ -93,7 +93,9 @@ def errors_of(layout: AngleLayout, fit: PoseFit | None, seen: Answers) -> dict[s
     errors = Errors(layout)
     errors.add(seen.pose if fit is None else fit(seen.pose, seen.keypoints, seen.hands), seen.truth)
     summary = errors.summary()
-    return {name: summary[name] for name in ("constrained_mae_deg", "pa_mpjpe_mm", "pelvis_mm")}
+    found = {name: summary[name] for name in ("constrained_mae_deg", "pa_mpjpe_mm", "pelvis_mm")}
+    found["pronation_deg"] = float(np.mean([summary["constrained_deg"][f"pro_sup_{side}"] for side in "rl"]))
+    return found
 
 
 def measure_fit(encoder: FrameEncoder, shards: ShardSet) -> tuple[PoseFit, dict]:
@@ -116,8 +118,14 @@ def measure_fit(encoder: FrameEncoder, shards: ShardSet) -> tuple[PoseFit, dict]
         found[strength] = errors_of(encoder.layout, fit, other)
     best = min(found, key=lambda strength: found[strength]["constrained_mae_deg"])
     head = errors_of(encoder.layout, None, other)
+    looked = {}
+    if hands:
+        blind, unseen = (part._replace(hands=None) for part in (known, other))
+        fit = calibrated(PoseFit(FitSize(strength=best), encoder.layout, count), blind)
+        looked["without_hands"] = errors_of(encoder.layout, fit, unseen)
+        looked["hands_deg"] = hand_degrees(other.hands, other.sides).mean().item()
     record = {
-        "hands_deg": hand_degrees(other.hands, other.sides).mean().item() if hands else None,
+        **looked,
         "pairs": len(first),
         "measured_on_pairs": int(first.sum()),
         "head": head,

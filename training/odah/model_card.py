@@ -68,11 +68,14 @@ def model_card(record: dict) -> str:
     if record.get("fit"):
         fit = record["fit"]
         best = fit["strengths"][f"{fit['chosen']:g}"]
+        ways = {"head alone": fit["head"], "with the fit": best}
+        if "without_hands" in fit:
+            ways = {**ways, "with the fit": fit["without_hands"], "and the closer look at the hands": best}
         lines += ["", "## Fit of the skeleton to the keypoints", ""]
         lines += ["Validation subjects that it was not measured on:", ""]
         lines += _table(
-            ("error", "head alone", "with the fit"),
-            [(key.replace("_", " "), f"{fit['head'][key]:.2f}", f"{best[key]:.2f}") for key in best],
+            ("error", *ways),
+            [(key.replace("_", " "), *(f"{way[key]:.2f}" for way in ways.values())) for key in best],
         )
     if record.get("refinement"):
         refinement = record["refinement"]
