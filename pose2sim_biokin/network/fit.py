@@ -32,7 +32,8 @@ class PoseFit(nn.Module):
     other, hence a strength above one. The sigma_k of a frame in which head and keypoints disagree more than
     usual are wider: such a frame is not like those that they were measured on, as on films of real people.
     Where the hands were looked at, the distance of each wrist's direction (unit vectors across the forearm,
-    see `HandDirections`) from the one seen is one more residual, of sigma hand_sigma / sqrt(concentration).
+    see `HandDirections`) from the one seen is one more residual, of sigma hand_sigma / sqrt(concentration),
+    as strong as the head: its error has little to do with those of the keypoints.
 
     Args:
         size: see FitSize.
@@ -86,7 +87,7 @@ class PoseFit(nn.Module):
         wanted = keypoints
         if hands is not None:
             wanted = torch.cat([wanted, hands.direction], 1)
-            trust = hands.concentration.sqrt() / self.hand_sigma
+            trust = (self.size.strength * hands.concentration).sqrt() / self.hand_sigma
             weight = torch.cat([weight.expand(len(keypoints), -1, 1), trust[..., None]], 1)
         prior = self.size.strength / self.pose_sigma.square()
         for _ in range(self.size.iterations):

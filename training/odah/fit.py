@@ -27,6 +27,7 @@ from pose2sim_biokin.network.hands import HandDirections, across, join_views, wr
 from pose2sim_biokin.network.heads import AngleLayout, Pose
 from pose2sim_biokin.network.presets import FitSize
 
+_MEDIAN = 0.6745  # of a normal error's absolute value, in standard deviations
 STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)
 
 
@@ -84,7 +85,8 @@ def calibrated(fit: PoseFit, seen: Answers) -> PoseFit:
     fit.pose_sigma.copy_(fit.difference(seen.pose, seen.truth).square().mean(0).sqrt())
     if seen.hands is not None:
         away = seen.hands.direction - across(seen.sides, seen.hands.axis)
-        fit.hand_sigma.copy_((seen.hands.concentration * away.square().sum(-1)).mean().sqrt())
+        # by the median: hidden hands are often quite wrong, which Huber's loss takes care of
+        fit.hand_sigma.copy_((seen.hands.concentration.sqrt() * away.norm(dim=-1)).median() / _MEDIAN)
     return fit
 
 
