@@ -87,8 +87,8 @@ class PoseFit(nn.Module):
         wanted = keypoints
         if hands is not None:
             wanted = torch.cat([wanted, hands.direction], 1)
-            trust = (self.size.strength * hands.concentration).sqrt() / self.hand_sigma
-            weight = torch.cat([weight.expand(len(keypoints), -1, 1), trust[..., None]], 1)
+            sure = (self.size.strength * hands.concentration).sqrt() / self.hand_sigma
+            weight = torch.cat([weight.expand(len(keypoints), -1, 1), sure[..., None]], 1)
         prior = self.size.strength / self.pose_sigma.square()
         for _ in range(self.size.iterations):
             points = self.points(self.moved(pose, x[:, None] + probes))  # (B, 1 + 29, K, 3)

@@ -46,7 +46,7 @@ class HandDirections(NamedTuple):
 
     Attributes:
         direction: (..., 3) unit, from the ulnar to the radial side of the wrist, across the forearm.
-        axis: (..., 3) unit, along the forearm.
+        axis: (..., 3) unit, along the forearm, one way or the other.
         concentration: (...).
     """
 
@@ -90,13 +90,12 @@ def hand_patches(
     middle = elbow + _ALONG * (wrist - elbow)
     away = middle.norm(dim=-1, keepdim=True)
     z = middle / away
-    across = axis - (axis * z).sum(-1, keepdim=True) * z
-    length = across.norm(dim=-1, keepdim=True)
+    drawn = axis - (axis * z).sum(-1, keepdim=True) * z  # the forearm in the picture
+    length = drawn.norm(dim=-1, keepdim=True)
     right = torch.zeros_like(z)
     right[..., 0] = 1.0
     # a forearm that points at the camera runs nowhere in its picture: any direction does
-    across = torch.where(length > _LEAST, across, right - z[..., :1] * z)
-    x = F.normalize(across, dim=-1)
+    x = F.normalize(torch.where(length > _LEAST, drawn, right - z[..., :1] * z), dim=-1)
     y = torch.linalg.cross(z, x)
     mirrored = y.new_tensor([1.0, -1.0])[:, None]  # the left arm
     frame = torch.stack([x, y * mirrored, z], -2)  # rows: the patch's axes in the camera's frame
