@@ -1,11 +1,9 @@
-"""Two things at once: both views, a thread each, ended cleanly when one fails or the user interrupts; or the
-next piece of work while the present one is done.
-"""
+"""The two views at the same time: one thread each, ended cleanly when one fails or the user interrupts."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TypeVar
 
@@ -67,17 +65,3 @@ def for_each(
         if not isinstance(error, Stopped):
             raise error
     return [f.result() for f in futures]
-
-
-def read_ahead(items: Iterable[Item]) -> Iterator[Item]:
-    """The same items; a thread of its own makes the next one while the caller works on this one.
-
-    Raises:
-        What the items raise, where it would have come.
-    """
-    source, end = iter(items), object()
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        coming = pool.submit(next, source, end)
-        while (item := coming.result()) is not end:
-            coming = pool.submit(next, source, end)
-            yield item

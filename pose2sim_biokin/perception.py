@@ -12,7 +12,7 @@ from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.hookspecs import PersonSegmenter
 from pose2sim_biokin.io.project import Trial, View
 from pose2sim_biokin.io.video import VideoReader
-from pose2sim_biokin.parallel import for_each, read_ahead
+from pose2sim_biokin.parallel import for_each
 from pose2sim_biokin.plugins import get_segmenter, segmenters
 from pose2sim_biokin.predictor import ViewCrops
 from pose2sim_biokin.progress import Progress
@@ -73,7 +73,7 @@ def choose_views(
         frames = trial.frames(views)
         sample = _spread(frames, _SAMPLE)
         cameras = [view.camera for view in views]
-        seen = _track(views, sample, segmenter, 1, progress, "Looking at all views")
+        seen = _track(views, sample, segmenter, trial.config.batch_size, progress, "Looking at all views")
         looked = {view.name: people for view, people in zip(views, seen, strict=True)}
         presence = pair_presence(cameras, seen)
         views = tuple(views[i] for i in vision_views.choose_views(cameras, presence))
@@ -265,15 +265,14 @@ def _track(
     progress: Progress,
     title: str,
 ) -> list[People]:
-    """People of all views in these frames; one view after the other, in batches of images, of which the next
-    one is decoded meanwhile.
-    """
+    """People of all views in these frames; one view after the other, in batches of images."""
     done, total = 0, len(views) * len(frames)
     progress(title, 0, total)
     everybody = []
     for view in views:
         tracker = PersonTracker()
-        for chunk in read_ahead(_chunks(stream(view, frames), batch)):
+        images = stream(view, frames)
+        while chunk := list(islice(images, batch)):
             numbers = [frame for frame, _ in chunk]
             found = segmenter.segment(
                 [image for _, image in chunk], view.name, [frame + view.offset for frame in numbers]
@@ -289,12 +288,6 @@ def _track(
             progress(title, done, total)
         everybody.append(tracker.frames)
     return everybody
-
-
-def _chunks(items: Iterator, count: int) -> Iterator[list]:
-    """Lists of so many items, the last one shorter."""
-    while chunk := list(islice(items, count)):
-        yield chunk
 
 
 def _cut_out_view(

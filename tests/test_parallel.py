@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from pose2sim_biokin import parallel
-from pose2sim_biokin.parallel import for_each, read_ahead
+from pose2sim_biokin.parallel import for_each
 
 
 def test_results_in_order_and_steps_counted():
@@ -57,39 +57,3 @@ def test_an_interrupt_ends_all_threads(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         for_each(work, "ab", lambda *call: None, "both", 2)
     assert sorted(ended) == [0, 1]
-
-
-def test_the_next_item_is_made_meanwhile():
-    """The consumer holds the first item until the second one has been begun."""
-    begun = threading.Event()
-
-    def items():
-        yield "first"
-        begun.set()
-        yield "second"
-
-    found = []
-    for item in read_ahead(items()):
-        assert begun.wait(10)
-        found.append(item)
-    assert found == ["first", "second"]
-    assert list(read_ahead([])) == []
-
-
-def test_what_fails_ahead_is_raised_where_it_would_have_come():
-    def items():
-        yield 1
-        raise ValueError("truncated")
-
-    ahead = read_ahead(items())
-    assert next(ahead) == 1
-    with pytest.raises(ValueError, match="truncated"):
-        next(ahead)
-
-
-def test_who_stops_early_leaves_no_thread_behind():
-    before = threading.active_count()
-    ahead = read_ahead(iter(range(100)))
-    assert next(ahead) == 0
-    ahead.close()
-    assert threading.active_count() == before
