@@ -119,11 +119,12 @@ class FrameEncoder(nn.Module):
             self.points = KeypointPooling(points, self.sampled_width, keypoints, heatmaps)
             self.head = KeypointHead(preset, self.layout, keypoints, points.token + 3, 0)
         self.hands = None
-        if preset.hands:
+        if preset.hands.channels:
             if points.head == "flatten" or not points.markers:
                 raise BiokinError(
                     f"preset {preset.name!r}: the hands are found by keypoints, markers among them "
-                    '(points.head = "attention", points.markers = true); turn them on or leave the hands out.'
+                    '(points.head = "attention", points.markers = true); turn them on or the hands off '
+                    "(hands.channels = 0)."
                 )
             self.hands = HandLook(preset.hands, skeleton)
 
@@ -222,7 +223,7 @@ class BiokinNetwork(nn.Module):
                     "and pelvis; turn them on or leave the fit out."
                 )
             count = keypoint_count(preset, skeleton)
-            self.fit = PoseFit(preset.fit, self.encoder.layout, count, preset.hands is not None)
+            self.fit = PoseFit(preset.fit, self.encoder.layout, count, preset.hands.channels > 0)
         self.refiner = Refiner(preset, self.encoder.layout) if preset.refinement else None
 
     def encode(self, batch: FrameBatch) -> FrameOutput:

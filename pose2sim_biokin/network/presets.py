@@ -96,13 +96,13 @@ class HandSize:
     Attributes:
         patch: side of a hand's picture, pixels; a multiple of 8.
         reach: m, from its middle to its edge.
-        channels: of the first convolution; the others have twice and four times as many.
+        channels: of the first convolution; the others have twice and four times as many. 0: no closer look.
         hidden: width behind them.
     """
 
     patch: int = 40
     reach: float = 0.22
-    channels: int = 24
+    channels: int = 0
     hidden: int = 128
 
 
@@ -164,7 +164,7 @@ class Preset:
         pelvis: the pelvis position is predicted, relative to the hull's centre.
         angle_spread: angles are predicted in units of this share of half their range, about its
             middle; 0: plain radians.
-        hands: the hands are looked at more closely, for the fit, or None.
+        hands: the hands are looked at more closely, for the fit.
         fit: the skeleton is fitted to the predicted keypoints, or None; `odah.fit` measures what it needs.
     """
 
@@ -176,7 +176,7 @@ class Preset:
     rotations: bool = False
     pelvis: bool = False
     angle_spread: float = 0.0
-    hands: HandSize | None = None
+    hands: HandSize = field(default_factory=HandSize)
     fit: FitSize | None = None
 
     def to_dict(self) -> dict:
@@ -236,7 +236,7 @@ FAST = Preset(
     rotations=True,
     pelvis=True,
     angle_spread=0.5,
-    hands=HandSize(),
+    hands=HandSize(channels=24),
 )
 
 PRESETS = {"paper": PAPER, "fast": FAST}

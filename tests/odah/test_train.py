@@ -30,8 +30,7 @@ from odah.train import main as train_main
 from odah.windows import window_rows
 from pose2sim_biokin.compare.metrics import procrustes_error
 from pose2sim_biokin.errors import BiokinError
-from pose2sim_biokin.network.biokin import BiokinNetwork
-from pose2sim_biokin.network.checkpoint import load_checkpoint, save_checkpoint
+from pose2sim_biokin.network.checkpoint import load_checkpoint
 from pose2sim_biokin.network.heads import AngleLayout, Pose
 from pose2sim_biokin.network.presets import PAPER
 from pose2sim_biokin.skeleton import load_skeleton
@@ -296,17 +295,13 @@ def test_a_run_starts_from_exported_weights(cache, tmp_path):
 
 
 def test_a_meeting_and_hands_can_be_added_to_exported_weights(cache, tmp_path):
-    alone = TINY + "[preset.hourglass.meeting]\nlayers = 0\n"
+    alone = TINY + "[preset.hourglass.meeting]\nlayers = 0\n[preset.hands]\nchannels = 0\n"
     (tmp_path / "alone.toml").write_text(alone, encoding="utf-8")
     settings, folder = read_settings(tmp_path / "alone.toml"), [cache / "frames"]
-    looked, settings = settings.preset.hands, replace(settings, preset=replace(settings.preset, hands=None))
     Trainer(settings, folder, [], tmp_path / "first", 1.0, 1).run(max_steps=1)
     weights = tmp_path / "weights.pt"
-    network = BiokinNetwork(settings.preset, load_skeleton())
-    state = torch.load(tmp_path / "first" / "checkpoint.pt", weights_only=True)["average"]
-    network.encoder.load_state_dict(state)
-    save_checkpoint(network, weights, {})
-    preset = replace(settings.preset.override({"hourglass": {"meeting": {"layers": 1}}}), hands=looked)
+    export_run(tmp_path / "first", weights, str(tmp_path / "alone.toml"), {}, None, half=False)
+    preset = settings.preset.override({"hourglass": {"meeting": {"layers": 1}}, "hands": {"channels": 8}})
     second = Trainer(
         replace(settings, preset=preset), folder, [], tmp_path / "second", 1.0, 1, initial=weights
     )

@@ -82,9 +82,9 @@ def load_encoder(encoder: FrameEncoder, weights: str | Path) -> str:
     if wanted.hourglass.meeting.layers and not found.hourglass.meeting.layers:
         state |= {name: value for name, value in encoder.state_dict().items() if ".meeting." in name}
         wanted = replace(wanted, hourglass=replace(wanted.hourglass, meeting=found.hourglass.meeting))
-    if wanted.hands and not found.hands:
+    if wanted.hands.channels and not found.hands.channels:
         state |= {name: value for name, value in encoder.state_dict().items() if name.startswith("hands.")}
-        wanted = replace(wanted, hands=None)
+        wanted = replace(wanted, hands=found.hands)
     if found != wanted:
         raise BiokinError(
             f"{loaded.path}: its encoder (preset {found.name!r}) is not that of the experiment (preset "
