@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pose2sim_biokin.network.points import sample_maps
 from pose2sim_biokin.network.presets import HandSize
 from pose2sim_biokin.skeleton.model import Skeleton
 from pose2sim_biokin.skeleton.rotations import world_to_ground
@@ -117,10 +118,8 @@ def hand_patches(
 
 def cut_patches(pictures: Tensor, pixels: Tensor) -> Tensor:
     """Pictures (B, 2, C, S, S) at pixels (B, 2, 2, P, P, 2): (B, 2, 2, C, P, P), bilinear."""
-    size, side = pictures.shape[-1], pixels.shape[-2]
-    grid = (pixels * (2 / (size - 1)) - 1).flatten(0, 1).flatten(1, 2)  # (2B, 2 P, P, 2)
-    cut = F.grid_sample(pictures.flatten(0, 1), grid, align_corners=True, padding_mode="border")
-    return cut.unflatten(2, (2, side)).transpose(1, 2).unflatten(0, pictures.shape[:2])
+    sampled = sample_maps(pictures, pixels.flatten(2, 4), pictures.shape[-1])  # (B, 2, 2 P P, C)
+    return sampled.unflatten(2, pixels.shape[2:5]).movedim(-1, 3)
 
 
 class HandLook(nn.Module):
