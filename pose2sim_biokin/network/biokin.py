@@ -19,6 +19,7 @@ from pose2sim_biokin.network.heads import (
     pose_features,
 )
 from pose2sim_biokin.network.hourglass import StackedHourglass
+from pose2sim_biokin.network.look import SecondLook
 from pose2sim_biokin.network.meeting import cell_rays
 from pose2sim_biokin.network.points import (
     FlattenPoints,
@@ -68,6 +69,7 @@ class FrameOutput(NamedTuple):
         heatmaps: logits (B, 2, 2 nb, H, H) of each stack.
         peaks: of the last heatmaps, or None.
         hands: what the closer look at the hands says, or None.
+        doubt: (B, K) the error that each keypoint expects of itself along an axis, m, or None.
     """
 
     pose: Pose
@@ -78,6 +80,7 @@ class FrameOutput(NamedTuple):
     heatmaps: list[Tensor]
     peaks: HeatmapPeaks | None
     hands: HandTurns | None = None
+    doubt: Tensor | None = None
 
 
 def normalize_images(images: Tensor, masks: Tensor) -> Tensor:
@@ -118,6 +121,14 @@ class FrameEncoder(nn.Module):
             keypoints = keypoint_count(preset, skeleton)
             self.points = KeypointPooling(points, self.sampled_width, keypoints, heatmaps)
             self.head = KeypointHead(preset, self.layout, keypoints, points.token + 3, 0)
+        self.look = None
+        if preset.look.channels:
+            if points.head == "flatten":
+                raise BiokinError(
+                    f"preset {preset.name!r}: the second look is at keypoints, which only points.head = "
+                    '"attention" has; turn that on or the look off (look.channels = 0).'
+                )
+            self.look = SecondLook(preset.look, hourglass.stem_channels, self.sampled_width, keypoints)
         self.hands = None
         if preset.hands.channels:
             if points.head == "flatten" or not points.markers:
@@ -135,7 +146,7 @@ class FrameEncoder(nn.Module):
         if self.preset.hourglass.mask_channel:
             views = torch.cat([views, batch.masks.flatten(0, 1).to(views.dtype)], 1)
         cameras = batch.K, batch.R, batch.t
-        outs, heats = self.hourglass(
+        outs, heats, early = self.hourglass(
             views.contiguous(memory_format=torch.channels_last), lambda side: cell_rays(*cameras, size, side)
         )
         heats = [heat.unflatten(0, (-1, 2)) for heat in heats]
@@ -151,7 +162,9 @@ class FrameEncoder(nn.Module):
             peaks = heatmap_peaks(heats[-1], size)
             heat_samples = sample_maps(heats[-1], pixels, size)
         keypoints, tokens = self.points(batch.points, sampled, heat_samples, peaks, cameras)
-        hands = None
+        hands = doubt = None
+        if self.look is not None:
+            keypoints, doubt = self.look(keypoints, early, maps, cameras, size)
         if self.hands is not None:
             hands = self.hands(batch.images, batch.masks, cameras, keypoints.detach().float())
         with torch.autocast(keypoints.device.type, enabled=False):
@@ -159,7 +172,7 @@ class FrameEncoder(nn.Module):
             pose, local = self.head(keypoints, tokens.float(), keypoints.new_zeros(len(keypoints), 0))
             feature = pose_features(pose, local[:, : 2 * self.layout.bodies], self.layout, True)
             angles = self.layout.angles(pose)
-        return FrameOutput(pose, angles, keypoints, local, feature, heats, peaks, hands)
+        return FrameOutput(pose, angles, keypoints, local, feature, heats, peaks, hands, doubt)
 
 
 class Refiner(nn.Module):
@@ -232,7 +245,7 @@ class BiokinNetwork(nn.Module):
         if self.fit is None:
             return out
         hands = out.hands and join_views(out.hands)
-        return out._replace(pose=self.fit(out.pose, out.keypoints, hands))
+        return out._replace(pose=self.fit(out.pose, out.keypoints, hands, out.doubt))
 
     @property
     def layout(self) -> AngleLayout:

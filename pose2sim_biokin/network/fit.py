@@ -31,6 +31,7 @@ class PoseFit(nn.Module):
     sigma_x|^2 + the excess over the ranges, where rho is Huber's. The errors of keypoints depend on each
     other, hence a strength above one. The sigma_k of a frame in which head and keypoints disagree more than
     usual are wider: such a frame is not like those that they were measured on, as on films of real people.
+    Where keypoints say how sure they are (`pose2sim_biokin.network.look`), sigma_k is in units of that.
     Where the hands were looked at, the distance of each wrist's direction (unit vectors across the forearm,
     see `HandDirections`) from the one seen is one more residual, of sigma hand_sigma / sqrt(concentration),
     as strong as the head: its error has little to do with those of the keypoints.
@@ -42,7 +43,8 @@ class PoseFit(nn.Module):
         hands: whether the hands are looked at.
 
     Attributes:
-        keypoint_sigma: (K,) standard deviation of the keypoints along an axis, m.
+        keypoint_sigma: (K,) standard deviation of the keypoints along an axis, m, or in units of what each
+            expects of itself.
         pose_sigma: (29,) of x: three turns (rad) each of pelvis, right and left humerus, in their own axes,
             17 constrained angles (rad), pelvis (m).
         hand_sigma: () of directions of concentration 1; where the hands are looked at.
@@ -60,8 +62,16 @@ class PoseFit(nn.Module):
             self.register_buffer("hand_sigma", torch.ones(()))
 
     @torch.no_grad()
-    def forward(self, pose: Pose, keypoints: Tensor, hands: HandDirections | None = None) -> Pose:
-        """The poses (B,) fitted to keypoints (B, K, 3) and to what was seen of the hands, in one frame."""
+    def forward(
+        self,
+        pose: Pose,
+        keypoints: Tensor,
+        hands: HandDirections | None = None,
+        doubt: Tensor | None = None,
+    ) -> Pose:
+        """The poses (B,) fitted to keypoints (B, K, 3), which say how sure they are, (B, K) m, or do not, and
+        to what was seen of the hands, in one frame.
+        """
         portion = max(1, _POSES // (len(self.pose_sigma) + 1))
         parts = [slice(first, first + portion) for first in range(0, len(keypoints), portion)]
         with torch.autocast(keypoints.device.type, enabled=False):
@@ -70,19 +80,22 @@ class PoseFit(nn.Module):
                     Pose(*(value[part] for value in pose)),
                     keypoints[part],
                     hands and HandDirections(*(value[part] for value in hands)),
+                    None if doubt is None else doubt[part],
                 )
                 for part in parts
             ]
         return Pose(*(torch.cat(values) for values in zip(*found, strict=True)))
 
-    def _fit(self, pose: Pose, keypoints: Tensor, hands: HandDirections | None) -> Pose:
+    def _fit(
+        self, pose: Pose, keypoints: Tensor, hands: HandDirections | None, doubt: Tensor | None
+    ) -> Pose:
         layout, count = self.layout, len(self.pose_sigma)
         constrained = slice(self.turns, self.turns + self.angles)
         x = keypoints.new_zeros(len(keypoints), count)
         probes = torch.cat([x.new_zeros(1, count), _STEP * torch.eye(count, device=x.device)])
-        weight = 1 / self.keypoint_sigma[:, None]
+        weight = 1 / self.sigma(doubt)
         if self.size.usual:
-            unusual = (self.disagreement(pose, keypoints) / self.size.usual).clamp_min(1)
+            unusual = (self.disagreement(pose, keypoints, doubt) / self.size.usual).clamp_min(1)
             weight = weight / unusual.sqrt()[:, None, None]  # (B, K, 1)
         wanted = keypoints
         if hands is not None:
@@ -112,9 +125,16 @@ class PoseFit(nn.Module):
             x = x - torch.linalg.solve(normal, gradient).clamp(-_LARGEST, _LARGEST)
         return self.moved(pose, x)
 
-    def disagreement(self, pose: Pose, keypoints: Tensor) -> Tensor:
+    def sigma(self, doubt: Tensor | None) -> Tensor:
+        """Standard deviation of keypoints along an axis, m: (K, 1), or (B, K, 1) where they say how sure they
+        are.
+        """
+        usual = self.keypoint_sigma[:, None]
+        return usual if doubt is None else usual * doubt[..., None]
+
+    def disagreement(self, pose: Pose, keypoints: Tensor, doubt: Tensor | None = None) -> Tensor:
         """(B,) mean square, in standard deviations along an axis, of a pose's points from the keypoints."""
-        away = (self.points(pose) - keypoints) / self.keypoint_sigma[:, None]
+        away = (self.points(pose) - keypoints) / self.sigma(doubt)
         return away.square().mean((1, 2))
 
     def hand_directions(self, points: Tensor, axis: Tensor) -> Tensor:

@@ -157,11 +157,15 @@ class StackedHourglass(nn.Module):
         if size.heatmaps:
             self.heats.extend(nn.Conv2d(c, keypoints, 1) for _ in every)
 
-    def forward(self, images: Tensor, rays: Callable[[int], Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    def forward(
+        self, images: Tensor, rays: Callable[[int], Tensor]
+    ) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Pictures (B, 3 or 4, S, S), and what gives the rays of their maps' cells (see ViewMeeting), to each
-        stack's output (B, out, H, H) and heatmap logits (B, K, H, H).
+        stack's output (B, out, H, H) and heatmap logits (B, K, H, H), and the maps of the stem's first
+        convolution (B, stem_channels, S/2, S/2).
         """
-        x = self.stem(images)
+        early = self.stem[:3](images)
+        x = self.stem[3:](early)
         outs, heats = [], []
         for i, hourglass in enumerate(self.hourglasses):
             y = self.lasts[i](self.tops[i](hourglass(x, rays)))
@@ -171,4 +175,4 @@ class StackedHourglass(nn.Module):
                 heats.append(self.heats[i](out))
             if i + 1 < len(self.hourglasses):
                 x = x + self.back_features[i](y) + self.back_outs[i](out)
-        return outs, heats
+        return outs, heats, early

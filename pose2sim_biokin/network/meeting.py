@@ -17,14 +17,14 @@ from pose2sim_biokin.network.presets import MeetingSize
 class AttentionLayer(nn.Module):
     """Attention, then a two-layer perceptron, each behind a normalisation and added to its input."""
 
-    def __init__(self, size: MeetingSize, width: int):
+    def __init__(self, width: int, heads: int, expansion: int):
         super().__init__()
-        self.heads = size.heads
+        self.heads = heads
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.mix = nn.Linear(width, 3 * width)
         self.join = nn.Linear(width, width)
-        self.wide = nn.Linear(width, size.expansion * width)
-        self.narrow = nn.Linear(size.expansion * width, width)
+        self.wide = nn.Linear(width, expansion * width)
+        self.narrow = nn.Linear(expansion * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, M, W) to (B, M, W)."""
@@ -50,7 +50,9 @@ class ViewMeeting(nn.Module):
         super().__init__()
         self.enter = nn.Linear(channels, channels)
         self.ray = nn.Sequential(nn.Linear(6, channels), nn.ReLU(), nn.Linear(channels, channels))
-        self.layers = nn.ModuleList(AttentionLayer(size, channels) for _ in range(size.layers))
+        self.layers = nn.ModuleList(
+            AttentionLayer(channels, size.heads, size.expansion) for _ in range(size.layers)
+        )
         self.norm = nn.LayerNorm(channels)
         self.leave = nn.Linear(channels, channels)
         nn.init.zeros_(self.leave.weight)

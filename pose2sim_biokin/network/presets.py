@@ -107,6 +107,24 @@ class HandSize:
 
 
 @dataclass(frozen=True)
+class LookSize:
+    """The second look at every keypoint; see `pose2sim_biokin.network.look`.
+
+    Attributes:
+        channels: of the maps that are sampled about the keypoints. 0: no second look.
+        width: of what is known of each keypoint.
+        layers, heads: of attention among them.
+        expansion: width of the layers' inner part over `width`.
+    """
+
+    channels: int = 0
+    width: int = 96
+    layers: int = 2
+    heads: int = 4
+    expansion: int = 2
+
+
+@dataclass(frozen=True)
 class RefinementSize:
     """The temporal network over windows of frames.
 
@@ -164,6 +182,7 @@ class Preset:
         pelvis: the pelvis position is predicted, relative to the hull's centre.
         angle_spread: angles are predicted in units of this share of half their range, about its
             middle; 0: plain radians.
+        look: keypoints are looked at again and moved, and say how sure they are.
         hands: the hands are looked at more closely, for the fit.
         fit: the skeleton is fitted to the predicted keypoints, or None; `odah.fit` measures what it needs.
     """
@@ -176,6 +195,7 @@ class Preset:
     rotations: bool = False
     pelvis: bool = False
     angle_spread: float = 0.0
+    look: LookSize = field(default_factory=LookSize)
     hands: HandSize = field(default_factory=HandSize)
     fit: FitSize | None = None
 
@@ -236,6 +256,7 @@ FAST = Preset(
     rotations=True,
     pelvis=True,
     angle_spread=0.5,
+    look=LookSize(channels=32),
     hands=HandSize(channels=24),
 )
 
@@ -258,6 +279,7 @@ _NESTED = {
     "hourglass": HourglassSize,
     "meeting": MeetingSize,
     "points": PointSize,
+    "look": LookSize,
     "hands": HandSize,
     "refinement": RefinementSize,
     "fit": FitSize,

@@ -34,11 +34,11 @@ def batch(preset: Preset, count: int = 2) -> FrameBatch:
 def test_paper_shapes_and_size():
     network = BiokinNetwork(PAPER, SKELETON)
     encoder, seen = network.encoder.eval(), {}
-    encoder.hourglass.stem.register_forward_hook(lambda m, i, o: seen.update(stem=o.shape))
+    encoder.hourglass.stem[-1].register_forward_hook(lambda m, i, o: seen.update(stem=o.shape))
     encoder.points.shared.register_forward_hook(lambda m, i, o: seen.update(input=i[0].shape, shared=o.shape))
     encoder.points.dense.register_forward_hook(lambda m, i, o: seen.update(flat=i[0].shape, dense=o.shape))
     with torch.no_grad():
-        maps, heats = encoder.hourglass(torch.zeros(1, 3, 256, 256), None)
+        maps, heats, _ = encoder.hourglass(torch.zeros(1, 3, 256, 256), None)
         out = encoder(batch(PAPER, 1))
     assert [tuple(m.shape) for m in maps] == [(1, 128, 128, 128)] * 4
     assert heats == [] and out.heatmaps == [] and out.keypoints is None

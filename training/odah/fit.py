@@ -34,12 +34,13 @@ STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)
 class Answers(NamedTuple):
     """What an encoder said of n pairs, and the truth: poses (n,), keypoints (n, K, 3), m, subjects (n,).
 
-    The true `sides` (n, 2, 3) of the wrists, see `wrist_sides`, belong to `hands`.
+    The true `sides` (n, 2, 3) of the wrists, see `wrist_sides`, belong to `hands`; `doubt` (n, K) to keypoints.
     """
 
     pose: Pose
     keypoints: Tensor
     hands: HandDirections | None
+    doubt: Tensor | None
     truth: Pose
     wanted: Tensor
     sides: Tensor
@@ -50,8 +51,11 @@ class Answers(NamedTuple):
         rows = torch.from_numpy(np.flatnonzero(rows))
         pose, truth = (Pose(*(value[rows] for value in pose)) for pose in (self.pose, self.truth))
         hands = self.hands and HandDirections(*(value[rows] for value in self.hands))
+        doubt = None if self.doubt is None else self.doubt[rows]
         wanted, sides = self.wanted[rows], self.sides[rows]
-        return Answers(pose, self.keypoints[rows], hands, truth, wanted, sides, self.subject[rows.numpy()])
+        return Answers(
+            pose, self.keypoints[rows], hands, doubt, truth, wanted, sides, self.subject[rows.numpy()]
+        )
 
 
 @torch.no_grad()
@@ -69,19 +73,23 @@ def answers(encoder: FrameEncoder, shards: ShardSet) -> Answers:
         wanted = truth.keypoints[:, : out.keypoints.shape[1]]
         sides = wrist_sides(truth.keypoints, encoder.layout.skeleton)
         hands = out.hands and join_views(out.hands)
-        parts.append((out.pose, out.keypoints, hands, truth.pose, wanted, sides))
-    pose, keypoints, hands, truth, wanted, sides = zip(*parts, strict=True)
+        parts.append((out.pose, out.keypoints, hands, out.doubt, truth.pose, wanted, sides))
+    pose, keypoints, hands, doubt, truth, wanted, sides = zip(*parts, strict=True)
     pose, truth = (Pose(*map(torch.cat, zip(*part, strict=True))) for part in (pose, truth))
     hands = hands[0] and HandDirections(*map(torch.cat, zip(*hands, strict=True)))
+    doubt = None if doubt[0] is None else torch.cat(doubt)
     keypoints, wanted, sides = (torch.cat(part) for part in (keypoints, wanted, sides))
-    return Answers(pose, keypoints, hands, truth, wanted, sides, shards.column("subject"))
+    return Answers(pose, keypoints, hands, doubt, truth, wanted, sides, shards.column("subject"))
 
 
 def calibrated(fit: PoseFit, seen: Answers) -> PoseFit:
     """The fit with standard deviations, and what is usual, as measured."""
-    error = (seen.keypoints - seen.wanted).square().mean((0, 2)).sqrt()
-    fit.keypoint_sigma.copy_(error)
-    fit.size = replace(fit.size, usual=float(fit.disagreement(seen.pose, seen.keypoints).median()))
+    error = seen.keypoints - seen.wanted
+    if seen.doubt is not None:
+        error = error / seen.doubt[..., None]
+    fit.keypoint_sigma.copy_(error.square().mean((0, 2)).sqrt())
+    usual = fit.disagreement(seen.pose, seen.keypoints, seen.doubt).median()
+    fit.size = replace(fit.size, usual=float(usual))
     fit.pose_sigma.copy_(fit.difference(seen.pose, seen.truth).square().mean(0).sqrt())
     if seen.hands is not None:
         away = seen.hands.direction - across(seen.sides, seen.hands.axis)
@@ -93,7 +101,7 @@ def calibrated(fit: PoseFit, seen: Answers) -> PoseFit:
 def errors_of(layout: AngleLayout, fit: PoseFit | None, seen: Answers) -> dict[str, float]:
     """Mean errors of the head's poses, or of the fitted ones."""
     errors = Errors(layout)
-    errors.add(seen.pose if fit is None else fit(seen.pose, seen.keypoints, seen.hands), seen.truth)
+    errors.add(seen.pose if fit is None else fit(seen.pose, seen.keypoints, seen.hands, seen.doubt), seen.truth)
     summary = errors.summary()
     found = {name: summary[name] for name in ("constrained_mae_deg", "pa_mpjpe_mm", "pelvis_mm")}
     found["pronation_deg"] = float(np.mean([summary["constrained_deg"][f"pro_sup_{side}"] for side in "rl"]))

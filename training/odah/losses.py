@@ -92,6 +92,14 @@ def hand_loss(turns: HandTurns, sides: Tensor) -> Tensor:
     return (k * (1 - cosine) + torch.special.i0e(k).log() + math.log(2 * math.pi)).mean()
 
 
+def doubt_loss(doubt: Tensor, distance: Tensor) -> Tensor:
+    """Mean of -log p of keypoints `distance` (B, K) m from the truth, where p ~ exp(-distance / b) / b^3 in
+    space and b (B, K) = `doubt`, m, of which a third of the mean distance is the best; less its value at
+    b = distance = 1 cm.
+    """
+    return (distance / doubt - 1 + 3 * (doubt / 0.01).log()).mean()
+
+
 @dataclass(frozen=True)
 class LossWeights:
     """Weights of the terms; a term of weight 0 is not computed. The defaults are the paper's."""
@@ -107,6 +115,7 @@ class LossWeights:
     keypoints: float = 0.0
     pelvis: float = 0.0
     hands: float = 0.0
+    doubt: float = 0.0
 
 
 PAPER_WEIGHTS = LossWeights()
@@ -122,6 +131,7 @@ FAST_WEIGHTS = LossWeights(
     keypoints=20.0,
     pelvis=5.0,
     hands=0.2,
+    doubt=0.05,
 )
 WEIGHTS = {"paper": PAPER_WEIGHTS, "fast": FAST_WEIGHTS}
 
@@ -168,7 +178,10 @@ class FrameLoss(torch.nn.Module):
         if w.rotation:
             terms["rotation"] = rotation_loss(out.pose.rotations, pose.rotations)
         if w.keypoints and out.keypoints is not None:
-            terms["keypoints"] = (out.keypoints - truth.keypoints[:, : out.keypoints.shape[1]]).abs().mean()
+            gap = out.keypoints - truth.keypoints[:, : out.keypoints.shape[1]]
+            terms["keypoints"] = gap.abs().mean()
+            if w.doubt and out.doubt is not None:
+                terms["doubt"] = doubt_loss(out.doubt, gap.detach().norm(dim=-1))
         if w.pelvis and out.pose.pelvis is not None:
             terms["pelvis"] = (out.pose.pelvis - pose.pelvis).abs().mean()
         if w.hands and out.hands is not None:

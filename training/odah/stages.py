@@ -67,8 +67,8 @@ def cached_folders(
 def load_encoder(encoder: FrameEncoder, weights: str | Path) -> str:
     """Put the encoder of exported weights ("default": the package's) into `encoder`.
 
-    The experiment's views may meet, and its hands be looked at, where those of the weights are not: at first
-    that changes no pose.
+    The experiment's views may meet, its keypoints be looked at again, and its hands more closely, where those
+    of the weights are not: at first that changes no pose.
 
     Returns:
         the file's SHA-256.
@@ -82,9 +82,12 @@ def load_encoder(encoder: FrameEncoder, weights: str | Path) -> str:
     if wanted.hourglass.meeting.layers and not found.hourglass.meeting.layers:
         state |= {name: value for name, value in encoder.state_dict().items() if ".meeting." in name}
         wanted = replace(wanted, hourglass=replace(wanted.hourglass, meeting=found.hourglass.meeting))
-    if wanted.hands.channels and not found.hands.channels:
-        state |= {name: value for name, value in encoder.state_dict().items() if name.startswith("hands.")}
-        wanted = replace(wanted, hands=found.hands)
+    for part in ("look", "hands"):
+        new, old = getattr(wanted, part), getattr(found, part)
+        if new.channels and not old.channels:
+            own = encoder.state_dict().items()
+            state |= {name: value for name, value in own if name.startswith(f"{part}.")}
+            wanted = replace(wanted, **{part: old})
     if found != wanted:
         raise BiokinError(
             f"{loaded.path}: its encoder (preset {found.name!r}) is not that of the experiment (preset "
