@@ -247,8 +247,7 @@ class Predictor:
         )
         out = self.network.encode(FrameBatch(*(part.to(self.device) for part in batch)))
         turn, origin = (part.to(self.device) for part in ground_from_canonical_ground(canonical))
-        local = None if out.local is None else out.local[:, : 2 * self.network.layout.bodies]
-        return _Frames(turn_pose(out.pose, turn, origin), local, turn, origin, fill, ends[1] - ends[0])
+        return _Frames(turn_pose(out.pose, turn, origin), out.local, turn, origin, fill, ends[1] - ends[0])
 
     def _place(self, pose: Pose, centers: Tensor) -> Pose:
         """A pelvis for networks that predict none: the body's mass centre goes to the hull's centre."""

@@ -64,7 +64,8 @@ class FrameOutput(NamedTuple):
         pose: see Pose.
         angles: (B, 36) rad; of free joints without gradient where they are predicted as rotations.
         keypoints: (B, K, 3) m, or None: joint centres, mass centres, then markers if the preset has them.
-        local: (B, K, 3) keypoints in the pelvis's estimated frame, or None.
+        local: (B, 2 nb, 3) joint and mass centres in the pelvis's estimated frame, m, or None; with a second
+            look (B, 2 nb, 4), the last ln(doubt / 1 cm) / 2.
         feature: (B, D) what the refinement reads (of single frames, not turned into a window's frame).
         heatmaps: logits (B, 2, 2 nb, H, H) of each stack.
         peaks: of the last heatmaps, or None.
@@ -122,11 +123,11 @@ class FrameEncoder(nn.Module):
             self.points = KeypointPooling(points, self.sampled_width, keypoints, heatmaps)
             self.head = KeypointHead(preset, self.layout, keypoints, points.token + 3, 0)
         self.look = None
-        if preset.look.channels:
+        if preset.look.width:
             if points.head == "flatten":
                 raise BiokinError(
                     f"preset {preset.name!r}: the second look is at keypoints, which only points.head = "
-                    '"attention" has; turn that on or the look off (look.channels = 0).'
+                    '"attention" has; turn that on or the look off (look.width = 0).'
                 )
             self.look = SecondLook(preset.look, hourglass.stem_channels, self.sampled_width, keypoints)
         self.hands = None
@@ -170,7 +171,11 @@ class FrameEncoder(nn.Module):
         with torch.autocast(keypoints.device.type, enabled=False):
             keypoints = world_to_ground(keypoints.float())
             pose, local = self.head(keypoints, tokens.float(), keypoints.new_zeros(len(keypoints), 0))
-            feature = pose_features(pose, local[:, : 2 * self.layout.bodies], self.layout, True)
+            local = local[:, : 2 * self.layout.bodies]
+            if doubt is not None:
+                unsure = (doubt[:, : local.shape[1], None] / 0.01).log() / 2
+                local = torch.cat([local, unsure], -1)
+            feature = pose_features(pose, local, self.layout, True)
             angles = self.layout.angles(pose)
         return FrameOutput(pose, angles, keypoints, local, feature, heats, peaks, hands, doubt)
 
@@ -184,7 +189,8 @@ class Refiner(nn.Module):
         scales = 3 * layout.bodies
         if preset.rotations:
             self.parts = [len(layout.constrained), 18, scales, 3 if preset.pelvis else 0]
-            keypoints = 3 * 2 * layout.bodies if preset.points.head == "attention" else 0
+            known = 4 if preset.look.width else 3  # of each centre
+            keypoints = known * 2 * layout.bodies if preset.points.head == "attention" else 0
             features = sum(self.parts) + keypoints
         else:
             self.parts = [layout.count, scales]
@@ -197,7 +203,7 @@ class Refiner(nn.Module):
 
         Args:
             pose: (B, T, ...) in the window's frame (see `window_frame` of the predictor).
-            local: (B, T, 2 nb, 3) keypoints in the pelvis's frame, or None.
+            local: (B, T, 2 nb, 3 or 4) keypoints in the pelvis's frame, or None; see FrameOutput.
 
         Returns:
             the pose with scales (B, 1, nb, 3), and raw angles (B, T, 36).

@@ -86,9 +86,7 @@ class PoseFit(nn.Module):
             ]
         return Pose(*(torch.cat(values) for values in zip(*found, strict=True)))
 
-    def _fit(
-        self, pose: Pose, keypoints: Tensor, hands: HandDirections | None, doubt: Tensor | None
-    ) -> Pose:
+    def _fit(self, pose: Pose, keypoints: Tensor, hands: HandDirections | None, doubt: Tensor | None) -> Pose:
         layout, count = self.layout, len(self.pose_sigma)
         constrained = slice(self.turns, self.turns + self.angles)
         x = keypoints.new_zeros(len(keypoints), count)

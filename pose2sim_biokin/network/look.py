@@ -47,7 +47,12 @@ class SecondLook(nn.Module):
         nn.init.zeros_(self.leave.bias)
 
     def forward(
-        self, keypoints: Tensor, early: Tensor, late: Tensor, cameras: tuple[Tensor, Tensor, Tensor], size: int
+        self,
+        keypoints: Tensor,
+        early: Tensor,
+        late: Tensor,
+        cameras: tuple[Tensor, Tensor, Tensor],
+        size: int,
     ) -> tuple[Tensor, Tensor]:
         """Look again.
 
@@ -71,7 +76,9 @@ class SecondLook(nn.Module):
         for layer in self.layers:
             x = layer(x)
         out = self.leave(self.norm(x)).float()  # (B, K, 5)
-        moves = out[..., :4].unflatten(-1, (2, 2)).transpose(1, 2)  # (B, 2, K, 2): right and down in each view
+        moves = (
+            out[..., :4].unflatten(-1, (2, 2)).transpose(1, 2)
+        )  # (B, 2, K, 2): right and down in each view
         moved = keypoints + _MOVE_M * (moves @ R[:, :, :2]).sum(1)
         return moved, _USUAL_M * out[..., 4].clamp(-4, 4).exp()
 

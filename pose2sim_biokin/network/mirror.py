@@ -31,9 +31,12 @@ def mirror_pose(pose: Pose, skeleton: Skeleton) -> Pose:
 
 
 def mirror_keypoints(local: Tensor, skeleton: Skeleton) -> Tensor:
-    """Joint and mass centres of all bodies (..., 2 nb, 3) in the pelvis's frame, seen in a mirror."""
+    """Joint and mass centres of all bodies (..., 2 nb, 3) in the pelvis's frame, seen in a mirror; what else is
+    said of them (..., 2 nb, 3 + n) stays theirs.
+    """
     bodies = mirror_indices(skeleton.body_names)
-    return local[..., np.concatenate([bodies, bodies + len(bodies)]), :] * local.new_tensor(_FLIP)
+    flip = torch.cat([local.new_tensor(_FLIP), local.new_ones(local.shape[-1] - 3)])
+    return local[..., np.concatenate([bodies, bodies + len(bodies)]), :] * flip
 
 
 def mean_pose(poses: Sequence[Pose]) -> Pose:

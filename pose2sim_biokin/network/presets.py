@@ -112,13 +112,12 @@ class LookSize:
 
     Attributes:
         channels: of the maps that are sampled about the keypoints. 0: no second look.
-        width: of what is known of each keypoint.
+        width: of what is known of each keypoint. 0: no second look.
         layers, heads: of attention among them.
         expansion: width of the layers' inner part over `width`.
     """
 
-    channels: int = 0
-    width: int = 96
+    width: int = 0
     layers: int = 2
     heads: int = 4
     expansion: int = 2
@@ -256,7 +255,7 @@ FAST = Preset(
     rotations=True,
     pelvis=True,
     angle_spread=0.5,
-    look=LookSize(channels=32),
+    look=LookSize(width=96),
     hands=HandSize(channels=24),
 )
 

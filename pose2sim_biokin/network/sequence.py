@@ -80,8 +80,8 @@ def refine_sequence(
     """Refine a sequence at the refinement's rate in overlapping windows, blended without seams.
 
     Args:
-        pose: (T, ...) in the world's ground; local: (T, 2 nb, 3) or None; headings: (T, 3, 3), see
-            `window_frame`.
+        pose: (T, ...) in the world's ground; local: (T, 2 nb, 3 or 4) or None, see FrameOutput; headings:
+            (T, 3, 3), see `window_frame`.
 
     Returns:
         the refined pose (T, ...); its scales (T, nb, 3) are the mean over all windows, the same in

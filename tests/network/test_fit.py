@@ -60,6 +60,21 @@ def test_one_wild_keypoint_hardly_pulls():
     assert moved.max() < 0.15
 
 
+def test_keypoints_that_doubt_themselves_hardly_pull():
+    """Doubts are factors of the deviation; a keypoint 20 cm off that says so leaves the pose alone."""
+    truth = poses(4, 7)
+    fitted = fit(0.02)
+    points = fitted.points(truth)
+    wrist = SKELETON.body_index("hand_r")
+    points[:, wrist] += torch.tensor([0.1, 0.1, 0.1])
+    doubt = torch.ones(points.shape[:2])
+    doubt[2:, wrist] = 100.0
+    moved = fitted.difference(truth, fitted(truth, points, None, doubt)).norm(dim=1)
+    assert (moved[:2] > 0.02).all() and (moved[2:] < 1e-3).all(), moved
+    relative = fit(2.0)(truth, points, None, torch.full(points.shape[:2], 0.01))
+    torch.testing.assert_close(relative.constrained, fitted(truth, points).constrained, atol=1e-5, rtol=0)
+
+
 def test_frames_that_disagree_more_than_usual_are_trusted_less():
     truth = poses(6, 5)
     head = disturbed(truth, 6)

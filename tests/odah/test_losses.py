@@ -12,6 +12,7 @@ from odah.losses import (
     PAPER_WEIGHTS,
     FrameLoss,
     angle_loss,
+    doubt_loss,
     hand_loss,
     heatmap_loss,
     position_loss,
@@ -76,6 +77,21 @@ def test_hand_loss_is_that_of_von_mises():
     parts = (np.stack([np.cos(mean), np.sin(mean)], -1), k, first, second)
     found = hand_loss(HandTurns(*map(torch.from_numpy, parts)), torch.from_numpy(sides))
     assert found.item() == pytest.approx(-vonmises.logpdf(x, k, loc=mean).mean())
+
+
+def test_doubt_loss_is_that_of_a_density_in_space():
+    """Up to a constant: numerically, exp(-r / b) / b^3 has the same integral over space for each b."""
+    r = torch.linspace(0, 3, 30001, dtype=torch.float64)[None]
+    for b in (0.01, 0.03, 0.1):
+        nll = torch.stack([doubt_loss(torch.tensor([[b]]), d[None]) for d in r.T[::10]])
+        density = (-nll).exp() * 4 * math.pi * r[0, ::10] ** 2
+        mass = torch.trapezoid(density, r[0, ::10]).item()
+        assert mass == pytest.approx(8 * math.pi * math.e * 0.01**3, rel=2e-3)
+    distance = torch.rand(1, 4000, dtype=torch.float64) * 0.1
+    steps = torch.linspace(0.005, 0.05, 451, dtype=torch.float64)
+    values = [doubt_loss(step.expand(1, 4000), distance) for step in steps]
+    best = steps[int(torch.stack(values).argmin())]
+    assert best.item() == pytest.approx(distance.mean().item() / 3, rel=0.02)
 
 
 def test_position_loss_is_relative_to_the_pelvis():

@@ -294,14 +294,16 @@ def test_a_run_starts_from_exported_weights(cache, tmp_path):
         Trainer(settings, folder, [], tmp_path / "third", 1.0, 1, initial="default")
 
 
-def test_a_meeting_and_hands_can_be_added_to_exported_weights(cache, tmp_path):
-    alone = TINY + "[preset.hourglass.meeting]\nlayers = 0\n[preset.hands]\nchannels = 0\n"
+def test_a_meeting_and_closer_looks_can_be_added_to_exported_weights(cache, tmp_path):
+    alone = TINY + "[preset.hourglass.meeting]\nlayers = 0\n"
+    alone += "[preset.look]\nwidth = 0\n[preset.hands]\nchannels = 0\n"
     (tmp_path / "alone.toml").write_text(alone, encoding="utf-8")
     settings, folder = read_settings(tmp_path / "alone.toml"), [cache / "frames"]
     Trainer(settings, folder, [], tmp_path / "first", 1.0, 1).run(max_steps=1)
     weights = tmp_path / "weights.pt"
     export_run(tmp_path / "first", weights, str(tmp_path / "alone.toml"), {}, None, half=False)
-    preset = settings.preset.override({"hourglass": {"meeting": {"layers": 1}}, "hands": {"channels": 8}})
+    looks = {"look": {"width": 8}, "hands": {"channels": 8}}
+    preset = settings.preset.override({"hourglass": {"meeting": {"layers": 1}}} | looks)
     second = Trainer(
         replace(settings, preset=preset), folder, [], tmp_path / "second", 1.0, 1, initial=weights
     )
@@ -311,8 +313,11 @@ def test_a_meeting_and_hands_can_be_added_to_exported_weights(cache, tmp_path):
             encoder.eval()(batch) for encoder in (load_checkpoint(weights).network.encoder, second.module)
         ]
     names = list(second.module.state_dict())
-    assert any(".meeting." in name for name in names) and any(name.startswith("hands.") for name in names)
+    assert any(".meeting." in name for name in names)
+    assert all(any(name.startswith(part) for name in names) for part in ("look.", "hands."))
     assert outs[0].hands is None and outs[1].hands is not None
+    assert outs[0].doubt is None and outs[1].doubt is not None
+    torch.testing.assert_close(outs[0].keypoints, outs[1].keypoints, atol=0, rtol=0)
     torch.testing.assert_close(outs[0].pose, outs[1].pose, atol=0, rtol=0)
 
 

@@ -34,7 +34,8 @@ STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)
 class Answers(NamedTuple):
     """What an encoder said of n pairs, and the truth: poses (n,), keypoints (n, K, 3), m, subjects (n,).
 
-    The true `sides` (n, 2, 3) of the wrists, see `wrist_sides`, belong to `hands`; `doubt` (n, K) to keypoints.
+    The true `sides` (n, 2, 3) of the wrists, see `wrist_sides`, belong to `hands`, `doubt` (n, K), m, to the
+    keypoints.
     """
 
     pose: Pose
@@ -101,7 +102,9 @@ def calibrated(fit: PoseFit, seen: Answers) -> PoseFit:
 def errors_of(layout: AngleLayout, fit: PoseFit | None, seen: Answers) -> dict[str, float]:
     """Mean errors of the head's poses, or of the fitted ones."""
     errors = Errors(layout)
-    errors.add(seen.pose if fit is None else fit(seen.pose, seen.keypoints, seen.hands, seen.doubt), seen.truth)
+    errors.add(
+        seen.pose if fit is None else fit(seen.pose, seen.keypoints, seen.hands, seen.doubt), seen.truth
+    )
     summary = errors.summary()
     found = {name: summary[name] for name in ("constrained_mae_deg", "pa_mpjpe_mm", "pelvis_mm")}
     found["pronation_deg"] = float(np.mean([summary["constrained_deg"][f"pro_sup_{side}"] for side in "rl"]))

@@ -48,8 +48,7 @@ class JointNetwork(BiokinNetwork):
         out = self.encoder(frames)
         with torch.autocast(turn.device.type, enabled=False):
             pose = turn_pose(out.pose, turn, origin)
-            local = None if out.local is None else out.local[:, : 2 * self.layout.bodies]
-            pose, local, headings = (self._windows(part) for part in (pose, local, turn))
+            pose, local, headings = (self._windows(part) for part in (pose, out.local, turn))
             return out, refine_windows(self.refiner, pose, local, headings)
 
     def _windows(self, part):

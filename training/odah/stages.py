@@ -82,9 +82,9 @@ def load_encoder(encoder: FrameEncoder, weights: str | Path) -> str:
     if wanted.hourglass.meeting.layers and not found.hourglass.meeting.layers:
         state |= {name: value for name, value in encoder.state_dict().items() if ".meeting." in name}
         wanted = replace(wanted, hourglass=replace(wanted.hourglass, meeting=found.hourglass.meeting))
-    for part in ("look", "hands"):
+    for part, size in (("look", "width"), ("hands", "channels")):
         new, old = getattr(wanted, part), getattr(found, part)
-        if new.channels and not old.channels:
+        if getattr(new, size) and not getattr(old, size):
             own = encoder.state_dict().items()
             state |= {name: value for name, value in own if name.startswith(f"{part}.")}
             wanted = replace(wanted, **{part: old})

@@ -37,7 +37,7 @@ class Windows(NamedTuple):
 
     Attributes:
         pose: of the encoder.
-        local: (W, T, 2 nb, 3) keypoints in the pelvis's estimated frame, m, or None.
+        local: (W, T, 2 nb, 3 or 4) keypoints in the pelvis's estimated frame, or None; see FrameOutput.
         headings: (W, T, 3, 3) rotation of each frame's canonical ground in the world's ground.
         truth: see `pose`.
     """
@@ -143,8 +143,7 @@ def encode_window(
     with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
         out = network.encode(batch)
     turn, origin = ground_from_canonical_ground(truth.frame)
-    local = None if out.local is None else out.local[:, : 2 * network.layout.bodies]
-    return Windows(turn_pose(out.pose, turn, origin), local, turn, turn_pose(truth.pose, turn, origin))
+    return Windows(turn_pose(out.pose, turn, origin), out.local, turn, turn_pose(truth.pose, turn, origin))
 
 
 def encode_windows(
