@@ -1,8 +1,9 @@
 """A second look at every keypoint: where the views show it, once it is roughly known.
 
 At and around each keypoint's place in each view the maps are sampled again, those of the first convolution,
-which show it sharply, and the last ones, which know what it is. All keypoints look at each other (attention), then each is moved across the views' lines of sight,
-and says how far off it probably still is. Feedback of that kind, on meshes: PyMAF (Zhang et al. 2021).
+which show it sharply, and the last ones, which know what it is. All keypoints look at each other (attention),
+then each is moved across the views' lines of sight, and says how far off it probably still is. Feedback of
+that kind, on meshes: PyMAF (Zhang et al. 2021).
 """
 
 from __future__ import annotations

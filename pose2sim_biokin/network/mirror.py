@@ -31,8 +31,8 @@ def mirror_pose(pose: Pose, skeleton: Skeleton) -> Pose:
 
 
 def mirror_keypoints(local: Tensor, skeleton: Skeleton) -> Tensor:
-    """Joint and mass centres of all bodies (..., 2 nb, 3) in the pelvis's frame, seen in a mirror; what else is
-    said of them (..., 2 nb, 3 + n) stays theirs.
+    """Joint and mass centres of all bodies (..., 2 nb, 3) in the pelvis's frame, seen in a mirror; what else
+    is said of them (..., 2 nb, 3 + n) stays theirs.
     """
     bodies = mirror_indices(skeleton.body_names)
     flip = torch.cat([local.new_tensor(_FLIP), local.new_ones(local.shape[-1] - 3)])
