@@ -49,8 +49,8 @@ class ViewCrops:
     """One view of a trial, as virtual crop cameras that look at the person; every array has T rows.
 
     Attributes:
-        images: (T, S, S, 3) uint8, **RGB** (turn OpenCV's BGR round first); the background may be there or
-            not, it is blanked with the mask.
+        images: (T, S, S, 3) uint8, **RGB** (turn OpenCV's BGR round first), with what is around the
+            person, which networks that do not want it blank by the mask.
         masks: (T, S, S) uint8 or bool, non-zero on the person.
         K: (T, 3, 3) crop camera matrices, pixels, pixel centres at whole numbers, no lens distortion.
         R: (T, 3, 3) rotations of the crop cameras, world (Z up) to camera (OpenCV axes).
@@ -242,9 +242,7 @@ class Predictor:
         ends = torch.quantile(points, points.new_tensor([0.05, 0.95]), dim=1)
         canonical = canonical_frame(hull_center(points), R[:, 0])
         R, t, points = to_canonical(canonical, R, t, points)
-        batch = FrameBatch(
-            normalize_images(images.permute(0, 1, 4, 2, 3), masks), masks.float(), K, R, t, points
-        )
+        batch = FrameBatch(normalize_images(images.permute(0, 1, 4, 2, 3)), masks.float(), K, R, t, points)
         out = self.network.encode(FrameBatch(*(part.to(self.device) for part in batch)))
         turn, origin = (part.to(self.device) for part in ground_from_canonical_ground(canonical))
         return _Frames(turn_pose(out.pose, turn, origin), out.local, turn, origin, fill, ends[1] - ends[0])

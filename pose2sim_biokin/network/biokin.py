@@ -42,8 +42,8 @@ class FrameBatch(NamedTuple):
     """Frames as the network reads them, in the canonical frame (Z up), the same in training and use.
 
     Attributes:
-        images: (B, 2, 3, S, S) float32 RGB, background zero, then normalised by ImageNet's mean and
-            deviation.
+        images: (B, 2, 3, S, S) float32 RGB, normalised by ImageNet's mean and deviation, with whatever is
+            around the person: the network blanks it if its preset says so.
         masks: (B, 2, 1, S, S) float32, 1 on the person.
         K, R, t: (B, 2, 3, 3), (B, 2, 3, 3), (B, 2, 3) crop cameras.
         points: (B, N, 3) hull points, m.
@@ -84,13 +84,16 @@ class FrameOutput(NamedTuple):
     doubt: Tensor | None = None
 
 
-def normalize_images(images: Tensor, masks: Tensor) -> Tensor:
-    """RGB (..., 3, S, S) in 0..255 and masks (..., 1, S, S): background to zero, then ImageNet's
-    normalisation.
-    """
+def normalize_images(images: Tensor) -> Tensor:
+    """RGB (..., 3, S, S) in 0..255 in units of ImageNet's deviation from its mean."""
     mean = torch.tensor(IMAGENET_MEAN, device=images.device)[:, None, None]
     std = torch.tensor(IMAGENET_STD, device=images.device)[:, None, None]
-    return (images.float() / 255 * (masks > 0) - mean) / std
+    return (images.float() / 255 - mean) / std
+
+
+def blank_background(images: Tensor, masks: Tensor) -> Tensor:
+    """Normalised pictures (..., 3, S, S), black outside of masks (..., 1, S, S)."""
+    return torch.where(masks > 0, images, normalize_images(torch.zeros_like(images)))
 
 
 def keypoint_count(preset: Preset, skeleton: Skeleton) -> int:
@@ -111,6 +114,11 @@ class FrameEncoder(nn.Module):
         self.preset = preset
         self.layout = AngleLayout(skeleton)
         points, hourglass = preset.points, preset.hourglass
+        if preset.background and not hourglass.mask_channel:
+            raise BiokinError(
+                f"preset {preset.name!r}: it sees what is around the person, but not who that is; turn on "
+                "hourglass.mask_channel, or background off."
+            )
         centers = 2 * self.layout.bodies
         self.hourglass = StackedHourglass(hourglass, centers)
         self.sampled_width = (hourglass.out_channels or hourglass.channels) * points.stacks_sampled
@@ -143,6 +151,8 @@ class FrameEncoder(nn.Module):
     def forward(self, batch: FrameBatch) -> FrameOutput:
         """See FrameOutput."""
         size = batch.images.shape[-1]
+        if not self.preset.background:
+            batch = batch._replace(images=blank_background(batch.images, batch.masks))
         views = batch.images.flatten(0, 1)
         if self.preset.hourglass.mask_channel:
             views = torch.cat([views, batch.masks.flatten(0, 1).to(views.dtype)], 1)

@@ -176,6 +176,8 @@ class Preset:
     Attributes:
         name: for people.
         size: side S of the crops, pixels.
+        background: what is around the person is seen, so that what the mask lacks is not lost; else it is
+            black, as published.
         hourglass, points, refinement: see there; without a refinement frames stand for themselves.
         rotations: free joints are predicted as rotations (6D) instead of angles.
         pelvis: the pelvis position is predicted, relative to the hull's centre.
@@ -188,6 +190,7 @@ class Preset:
 
     name: str = "paper"
     size: int = 256
+    background: bool = False
     hourglass: HourglassSize = field(default_factory=HourglassSize)
     points: PointSize = field(default_factory=PointSize)
     refinement: RefinementSize | None = field(default_factory=RefinementSize)
@@ -219,6 +222,7 @@ PAPER = Preset()
 FAST = Preset(
     name="fast",
     size=128,
+    background=True,
     hourglass=HourglassSize(
         block="residual",
         norm="batch",

@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from pose2sim_biokin.errors import BiokinError
-from pose2sim_biokin.network.biokin import BiokinNetwork, FrameBatch, Refiner, normalize_images
+from pose2sim_biokin.network.biokin import (
+    BiokinNetwork,
+    FrameBatch,
+    Refiner,
+    blank_background,
+    normalize_images,
+)
 from pose2sim_biokin.network.checkpoint import parameters
 from pose2sim_biokin.network.heads import Pose
 from pose2sim_biokin.network.presets import FAST, PAPER, Preset, get_preset
@@ -132,7 +138,7 @@ def test_preset_round_trip_and_unknown():
 def test_background_is_black_before_normalisation():
     images = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
     masks = torch.tensor([[[[1, 0], [0, 0]]]])
-    normal = normalize_images(images, masks)
+    normal = blank_background(normalize_images(images), masks[:, None, 0])
     torch.testing.assert_close(
         normal[0, :, 0, 0], torch.tensor([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])
     )

@@ -1,5 +1,5 @@
-"""What is varied every time a cached pair is used: sides, views, crops, occluders, mask errors, light,
-sharpness, compression, cameras.
+"""What is varied every time a cached pair is used: sides, views, crops, surroundings, occluders, mask errors,
+light, sharpness, compression, cameras.
 """
 
 from __future__ import annotations
@@ -12,12 +12,17 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from odah.backdrops import Backdrops, StillBackdrops
 from odah.mask_noise import MaskNoise
+from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.skeleton.mirror import mirror_cameras, mirror_coordinates, mirror_indices
 from pose2sim_biokin.skeleton.model import Skeleton
 
 if TYPE_CHECKING:
     from odah.dataset import RawBatch
+
+
+_BLACK = 0.1  # share of coloured pixels around a person up to which the camera saw nothing there
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,10 @@ class Augmentation:
         mirror, swap: probability of exchanging left and right, and the two views.
         crop: probability of another crop (scale 1 - 1.5 shift .. 1 + shift, offset up to shift of the side).
         mask: probability, each view, of mask errors; `errors`: which ones, see MaskNoise.
+        scene: probability, each pair, that the network sees what is around the person: what the camera saw,
+            or, where that is black, a backdrop. Else it is blanked by the mask.
+        backdrops: what may be there, or the file of it that `odah backdrops` wrote.
+        crowd: probability, each view in front of a backdrop, of somebody else in it.
         occlude: probability, each view, of a box that hides a part of the person.
         light: largest relative change of gain; a third of it for single colours.
         blur: probability, each view, of less sharpness.
@@ -46,6 +55,9 @@ class Augmentation:
     shift: float = 0.06
     mask: float = 0.5
     errors: MaskNoise = field(default_factory=MaskNoise)
+    scene: float = 0.0
+    backdrops: Backdrops | StillBackdrops | str | None = None
+    crowd: float = 0.2
     occlude: float = 0.1
     light: float = 0.4
     blur: float = 0.35
@@ -58,6 +70,13 @@ class Augmentation:
     def __post_init__(self) -> None:
         if isinstance(self.errors, Mapping):  # a table of an experiment file
             object.__setattr__(self, "errors", MaskNoise.of(self.errors))
+        if self.scene and self.backdrops is None:
+            raise BiokinError(
+                f"[augmentation] scene is {self.scene:g}, but there are no backdrops: make some with `odah "
+                'backdrops` and name their file, backdrops = "...", or set scene = 0.'
+            )
+        if isinstance(self.backdrops, str):
+            object.__setattr__(self, "backdrops", Backdrops(self.backdrops))
 
     def __call__(self, raw: RawBatch, rng: np.random.Generator) -> RawBatch:
         """A varied copy of the batch; the same generator state gives the same."""
@@ -76,9 +95,18 @@ class Augmentation:
         coordinates[chosen] = mirror_coordinates(coordinates[chosen], self.skeleton)
         scales[chosen] = scales[chosen][:, mirror_indices(self.skeleton.body_names)]
 
+        whole = rng.random(count) < self.scene
+        people = rgb.copy() if whole.any() else rgb
+        silhouettes = mask.copy() if whole.any() else mask
         for i in range(count):
             for v in range(2):
-                rgb[i, v], mask[i, v], K[i, v] = self._view(rgb[i, v], mask[i, v], K[i, v], rng)
+                behind = None
+                if whole[i]:
+                    behind = self.backdrops(size, v, rng)
+                    if count > 1 and rng.random() < self.crowd:
+                        other = (i + int(rng.integers(1, count))) % count, int(rng.integers(2))
+                        behind = somebody_else(behind, people[other], silhouettes[other], rng)
+                rgb[i, v], mask[i, v], K[i, v] = self._view(rgb[i, v], mask[i, v], K[i, v], behind, rng)
         gain = (
             1
             + self.light * rng.uniform(-1, 1, (count, 2, 1, 1, 1))
@@ -90,6 +118,7 @@ class Augmentation:
         sheet = (self.noise * rng.standard_normal((size, size, 3))).astype(np.float32)
         light += np.roll(sheet, int(rng.integers(size)), axis=0)
         rgb = np.clip(light, 0, 255).astype(np.uint8)
+        rgb[~whole] *= mask[~whole, ..., None] > 0
         chosen = rng.random((count, 2)) < self.calibration
         K[chosen], R[chosen], t[chosen] = wrong_calibration(K[chosen], R[chosen], t[chosen], size, rng)
         t += (self.camera * rng.standard_normal(t.shape)).astype(np.float32)
@@ -97,7 +126,12 @@ class Augmentation:
         return raw._replace(rgb=rgb, mask=mask, K=K, R=R, t=t, coordinates=coordinates, scales=scales)
 
     def _view(
-        self, rgb: np.ndarray, mask: np.ndarray, K: np.ndarray, rng: np.random.Generator
+        self,
+        rgb: np.ndarray,
+        mask: np.ndarray,
+        K: np.ndarray,
+        behind: np.ndarray | None,
+        rng: np.random.Generator,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         size = rgb.shape[0]
         if rng.random() < self.crop:
@@ -108,6 +142,15 @@ class Augmentation:
             rgb = cv2.warpAffine(rgb, warp, (size, size))
             mask = cv2.warpAffine(mask, warp, (size, size), flags=cv2.INTER_NEAREST)
             K = (np.vstack([warp, [0, 0, 1]]) @ K).astype(np.float32)
+        if behind is not None and rgb[mask == 0].any(-1).mean() < _BLACK:
+            rgb = in_front_of(behind, rgb, mask)
+        if rng.random() < self.occlude:
+            box = hiding_box(mask, rng)
+            if box is not None:
+                rgb, mask = rgb.copy(), mask.copy()
+                mask[box] = 0
+                if behind is not None:
+                    rgb[box] = np.roll(behind, size // 2, axis=1)[box]
         if rng.random() < self.blur:
             if rng.random() < 0.5:
                 small = int(size * rng.uniform(0.35, 0.8))
@@ -118,25 +161,52 @@ class Augmentation:
         if rng.random() < self.jpeg:
             quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 70))]
             rgb = cv2.imdecode(cv2.imencode(".jpg", rgb, quality)[1], cv2.IMREAD_COLOR)
-        if rng.random() < self.occlude:
-            mask = occluded(mask, rng)
         if rng.random() < self.mask:
             found = self.errors(mask, rng)
-            rgb, mask = leaked(rgb, found & (mask == 0), rng), found
+            if behind is None:
+                rgb = leaked(rgb, found & (mask == 0), rng)
+            mask = found
         return rgb, mask, K
 
 
-def occluded(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A mask (S, S) behind a box that stands anywhere on the person; as it is if it would hide the most."""
+def in_front_of(behind: np.ndarray, rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A person, rgb (S, S, 3) uint8 where mask (S, S) is not zero, in front of a picture (S, S, 3) uint8.
+
+    The outline is a pixel soft, as a lens draws it; the person's own colours reach that far beyond the mask.
+    """
+    inside = (mask > 0).astype(np.float32)
+    soft = cv2.GaussianBlur(inside, (3, 3), 0.6)[..., None]
+    own = rgb * inside[..., None]
+    spread = cv2.GaussianBlur(own, (5, 5), 1.0) / cv2.GaussianBlur(inside, (5, 5), 1.0).clip(0.05)[..., None]
+    person = np.where(inside[..., None] > 0, own, spread)
+    return np.clip(soft * person + (1 - soft) * behind + 0.5, 0, 255).astype(np.uint8)
+
+
+def somebody_else(
+    behind: np.ndarray, rgb: np.ndarray, mask: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """A picture (S, S, 3) with another person, rgb (S, S, 3) where mask (S, S), to one side of its middle."""
+    size = len(mask)
+    aside = size * rng.uniform(0.25, 0.7) * rng.choice([-1, 1])
+    scale = rng.uniform(0.6, 1.1)
+    middle = size / 2 * (1 - scale)
+    warp = np.array([[scale, 0, middle + aside], [0, scale, middle + size * rng.uniform(-0.1, 0.15)]])
+    rgb = cv2.warpAffine(rgb, warp, (size, size))
+    return in_front_of(behind, rgb, cv2.warpAffine(mask, warp, (size, size), flags=cv2.INTER_NEAREST))
+
+
+def hiding_box(mask: np.ndarray, rng: np.random.Generator) -> tuple[slice, slice] | None:
+    """Rows and columns of a box that stands anywhere on the person of a mask (S, S); None if it would hide
+    the most.
+    """
     places = np.flatnonzero(mask)
     if not len(places):
-        return mask
+        return None
     size = len(mask)
     y, x = divmod(int(places[rng.integers(len(places))]), size)
     height, width = (size * rng.uniform(0.05, 0.2, 2)).astype(int) + 1
-    seen = mask.copy()
-    seen[max(y - height, 0) : y + height, max(x - width, 0) : x + width] = 0
-    return seen if np.count_nonzero(seen) > 0.5 * len(places) else mask
+    box = slice(max(y - height, 0), y + height), slice(max(x - width, 0), x + width)
+    return box if np.count_nonzero(mask[box]) < 0.5 * len(places) else None
 
 
 def leaked(rgb: np.ndarray, places: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -15,6 +15,7 @@ COMMANDS = {
     ),
     "crops": ("odah.crops", "render a cache of training crops of synthetic people"),
     "cache": ("odah.cache", "cut training crops out of a data set's clips"),
+    "backdrops": ("odah.backdrops", "draw what may stand behind the people of training crops"),
     "train": ("odah.train", "train the network on caches and data sets; goes on where it stopped"),
     "segmenter": ("odah.segmenter.train_segmenter", "train the person segmenter that comes with the package"),
     "evaluate": ("odah.evaluate", "errors of a checkpoint, and of other programs, against a truth"),

@@ -1,7 +1,7 @@
 """Cached pairs of views to batches of the network: random masks, light, mirroring and points every epoch.
 
 A *shard* is a folder of .npy files that `odah crops` and `odah cache` write (n pairs): rgb (n, 2, S, S, 3)
-uint8, the background zero or what the camera saw (the network never sees what is outside the mask), mask
+uint8, the background black or what the camera saw, mask
 (n, 2, S, S) uint8, K (n, 2, 3, 3), R (n, 2, 3, 3), t (n, 2, 3) of the crop cameras in a Z-up world,
 coordinates (n, 39) in that world's OpenSim ground, scales (n, 22, 3), subject, motion, clip, frame (n,), and
 a manifest.json, written last.
@@ -152,7 +152,7 @@ class FrameMaker(nn.Module):
         R, t, points = to_canonical(frame, R, t, points)
         masks = masks[:, :, None]
         images = torch.from_numpy(raw.rgb).permute(0, 1, 4, 2, 3)
-        batch = FrameBatch(normalize_images(images, masks), (masks > 0).float(), K, R, t, points)
+        batch = FrameBatch(normalize_images(images), (masks > 0).float(), K, R, t, points)
         return batch, self.targets(torch.from_numpy(raw.coordinates), torch.from_numpy(raw.scales), frame)
 
     def targets(self, coordinates: Tensor, scales: Tensor, frame: CanonicalFrame) -> Targets:

@@ -31,7 +31,7 @@ from odah.losses import (
     scale_loss,
 )
 from odah.metrics import rotation_degrees, wrapped_degrees
-from odah.settings import TrainSettings, read_settings
+from odah.settings import TrainSettings, read_settings, with_backdrops
 from odah.stages import cached_folders
 from odah.weight_average import WeightAverage
 from odah.windows import Windows, encode_windows, join_windows, varied, window_rows
@@ -211,9 +211,10 @@ def main(arguments: list[str] | None = None) -> None:
         default=8,
         help="of training (default 8) after encoding; 0: encode only",
     )
+    parser.add_argument("--backdrops", help="file of `odah backdrops`, behind the people of caches")
     parser.add_argument("--windows", type=int, help="at most so many training windows")
     options = read_options(parser, arguments)
-    settings = read_settings(options.config)
+    settings = with_backdrops(read_settings(options.config), options.backdrops)
     if settings.preset.refinement is None:
         raise BiokinError(f"{options.config}: the preset has no refinement; there is nothing to train.")
     torch.manual_seed(settings.seed)

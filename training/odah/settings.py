@@ -122,6 +122,8 @@ def read_settings(path: str | Path | None, preset: str = "fast") -> TrainSetting
         )
     if path is not None:
         data = _from_folder(data, Path(path).parent)
+        if "backdrops" in augmentation:
+            augmentation["backdrops"] = str(Path(path).parent / augmentation["backdrops"])
     settings = _replace(TrainSettings(network, weights, augmentation, data), train, f"{path}: [train]")
     if settings.precision not in PRECISIONS:
         raise BiokinError(
@@ -130,6 +132,13 @@ def read_settings(path: str | Path | None, preset: str = "fast") -> TrainSetting
     if settings.steps and settings.epochs:
         raise BiokinError(f"{path}: [train] has both steps and epochs; give one of them.")
     return settings
+
+
+def with_backdrops(settings: TrainSettings, path: str | Path | None) -> TrainSettings:
+    """The settings with another file of backdrops, if one is given."""
+    if path is None:
+        return settings
+    return replace(settings, augmentation=settings.augmentation | {"backdrops": str(path)})
 
 
 def _from_folder(data: DataSettings, folder: Path) -> DataSettings:

@@ -82,6 +82,7 @@ def load_encoder(encoder: FrameEncoder, weights: str | Path) -> str:
     if wanted.hourglass.meeting.layers and not found.hourglass.meeting.layers:
         state |= {name: value for name, value in encoder.state_dict().items() if ".meeting." in name}
         wanted = replace(wanted, hourglass=replace(wanted.hourglass, meeting=found.hourglass.meeting))
+    wanted = replace(wanted, background=found.background)  # which it has to get used to
     for part, size in (("look", "width"), ("hands", "channels")):
         new, old = getattr(wanted, part), getattr(found, part)
         if getattr(new, size) and not getattr(old, size):

@@ -27,7 +27,7 @@ import torch
 
 from odah.joint import JointTask
 from odah.loop import CHECKPOINT, Loop, make_fabric
-from odah.settings import TrainSettings, read_settings
+from odah.settings import TrainSettings, read_settings, with_backdrops
 from odah.stages import EncoderTask
 from pose2sim_biokin.errors import BiokinError
 
@@ -112,6 +112,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--initial", help='exported weights that a new run starts from ("default": the package\'s)'
     )
+    parser.add_argument("--backdrops", help="file of `odah backdrops`, behind the people of caches")
     parser.add_argument("--no-tensorboard", action="store_true", help="do not write TensorBoard's files")
     return parser
 
@@ -133,7 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _main(options: argparse.Namespace, more: list[str], arguments: list[str] | None) -> int:
     config = options.experiment or options.config
-    settings = read_settings(config)
+    settings = with_backdrops(read_settings(config), options.backdrops)
     data = settings.data
     windows = options.stage != "encoder"
     train = options.train or (data.windows if windows else data.train)
@@ -178,7 +179,8 @@ def _refine(options, more: list[str], config: str | None, train: Sequence, valid
     source = ["--weights", options.initial] if options.initial else ["--run", options.output]
     arguments = [*more, *source, "--output", options.output, "--train", *map(str, train)]
     arguments += ["--validation", *map(str, validation)]
-    for name, value in (("--config", config), ("--threads", options.threads)):
+    given = ("--config", config), ("--threads", options.threads), ("--backdrops", options.backdrops)
+    for name, value in given:
         arguments += [name, str(value)] if value is not None else []
     if options.hours is not None:
         arguments += ["--minutes", str(60 * options.hours)]

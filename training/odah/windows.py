@@ -91,12 +91,17 @@ def window_frames(
 ) -> tuple[FrameBatch, Targets]:
     """The frames of one window, rows (T,), varied, as the encoder is shown them.
 
-    Sides and views are exchanged, and the strength of the rest is drawn, for the whole window; the rest
-    itself differs from frame to frame. Frames that a camera has dropped show what it saw before.
+    Sides and views are exchanged, and what is behind and the strength of the rest are drawn, for the whole
+    window; the rest itself differs from frame to frame. Frames that a camera has dropped show what it saw
+    before.
     """
     raw = shards.rows(rows)
     if augmentation is not None:
-        mirror, swap = (rng.random(2) < (augmentation.mirror, augmentation.swap)).astype(float)
+        chances = augmentation.mirror, augmentation.swap, augmentation.scene
+        mirror, swap, scene = (rng.random(3) < chances).astype(float)
+        backdrops = augmentation.backdrops
+        if scene:
+            backdrops = backdrops.still(raw.rgb.shape[2], rng)
         strength = rng.random()
         weaker = {name: strength * getattr(augmentation, name) for name in _STRENGTHS}
         raw = drop_frames(raw, augmentation.drop, rng)
@@ -106,7 +111,16 @@ def window_frames(
             raw = raw._replace(
                 **{n: a.reshape(getattr(raw, n).shape) for n, a in zip("KRt", wrong, strict=True)}
             )
-        augmentation = replace(augmentation, mirror=mirror, swap=swap, calibration=0.0, **weaker)
+        augmentation = replace(
+            augmentation,
+            mirror=mirror,
+            swap=swap,
+            scene=scene,
+            backdrops=backdrops,
+            crowd=0.0,  # who would jump about from frame to frame
+            calibration=0.0,
+            **weaker,
+        )
     return FrameMaker(layout, points, augmentation)(raw, rng)
 
 
