@@ -8,6 +8,10 @@ most present in turn.
 
     python benchmarks/demo_pairs.py --json pairs.json --sheets sheets
     python benchmarks/demo_pairs.py --two-people --weights runs/fast.pt
+    python benchmarks/demo_pairs.py --looked seen --segmentation masks
+
+With --looked, MediaPipe's landmarks judge as well (`mediapipe_views.py`); its masks are used where
+--segmentation is "masks".
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from landmarks import landmark_distances, landmark_summary
 from rich.console import Console
 from rich.table import Table
 
@@ -61,6 +66,7 @@ def main() -> None:
     parser.add_argument("--two-people", action="store_true", help="the demo of several people")
     parser.add_argument("--weights", default="default", help="a checkpoint (default: the shipped one)")
     parser.add_argument("--segmentation", default="auto", help="as in [biokin] (default: %(default)s)")
+    parser.add_argument("--looked", type=Path, help="folder that mediapipe_views.py wrote")
     parser.add_argument("--pairs", help="some pairs only, like cam01,cam03 cam01,cam04", nargs="*")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--sheets", type=Path, help="write a picture of each pair into this folder")
@@ -68,6 +74,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         project = make_demo(Path(folder) / "demo", recording=RECORDINGS[args.two_people])
         biokin = {"weights": args.weights, "segmentation": args.segmentation}
+        if args.looked:
+            biokin["masks_dir"] = str((args.looked / "masks").resolve())
         trial = read_trial({"project": {"project_dir": str(project)}, "biokin": biokin})
         results, motions = judge_pairs(trial, args)
     show(results)
@@ -89,7 +97,8 @@ def judge_pairs(trial: Trial, args: argparse.Namespace) -> tuple[list[dict], dic
     segmenter = perception.load_segmenter(trial, str(predictor.device))
     frames = trial.frames(views)
     people = perception.find_people(views, frames, segmenter, config.batch_size, no_progress)
-    people, _ = perception.sharpen(views, frames, people, no_progress)
+    if args.segmentation != "masks":
+        people, _ = perception.sharpen(views, frames, people, no_progress)
     wanted = [tuple(pair.split(",")) for pair in args.pairs] if args.pairs else None
     results, motions = [], {}
     for i, j in combinations(range(len(views)), 2):
@@ -124,6 +133,11 @@ def judge_pairs(trial: Trial, args: argparse.Namespace) -> tuple[list[dict], dic
             check = check_motion(motion, skeleton, trial.fps, judged)
             entry |= {"weights_sha256": motion.info["weights_sha256"]}
             entry |= check_summary(check, np.asarray(frames))
+            if args.looked:
+                distances = landmark_distances(
+                    motion, skeleton, views, np.asarray(frames), args.looked / "landmarks"
+                )
+                entry["landmarks"] = landmark_summary(distances, entry["pair"])
             if args.sheets:
                 args.sheets.mkdir(parents=True, exist_ok=True)
                 name = "_".join(entry["pair"]) + (f"_person{person + 1}" if args.two_people else "")
@@ -241,6 +255,11 @@ def show(results: list[dict]) -> None:
     for key in ("iou_used", "iou_unused"):
         values = [entry[key] for entry in done]
         print(f"{key}: mean {np.nanmean(values):.3f}, worst {np.nanmin(values):.3f}")
+    for key in ("used", "unused"):
+        values = [list(entry["landmarks"][key].values()) for entry in done if "landmarks" in entry]
+        if values:
+            mean, median, p90 = np.mean(values, 0)
+            print(f"landmarks {key}: mean {mean:.0f} mm, median {median:.0f} mm, 90 % within {p90:.0f} mm")
 
 
 if __name__ == "__main__":

@@ -132,10 +132,14 @@ def measure_fit(encoder: FrameEncoder, shards: ShardSet) -> tuple[PoseFit, dict]
     best = min(found, key=lambda strength: found[strength]["constrained_mae_deg"])
     head = errors_of(encoder.layout, None, other)
     looked = {}
+    told = {part for part in ("hands", "doubt") if getattr(seen, part) is not None}
+    for name, parts in (("keypoints_alone", {"hands", "doubt"}), ("without_doubt", {"doubt"})):
+        what = dict.fromkeys(parts & told)
+        if what and (name == "keypoints_alone" or what.keys() < told):
+            blind, unseen = (part._replace(**what) for part in (known, other))
+            fit = PoseFit(FitSize(strength=best), encoder.layout, count, unseen.hands is not None)
+            looked[name] = errors_of(encoder.layout, calibrated(fit, blind), unseen)
     if hands:
-        blind, unseen = (part._replace(hands=None) for part in (known, other))
-        fit = calibrated(PoseFit(FitSize(strength=best), encoder.layout, count), blind)
-        looked["without_hands"] = errors_of(encoder.layout, fit, unseen)
         looked["hands_deg"] = hand_degrees(other.hands, other.sides).mean().item()
     record = {
         **looked,

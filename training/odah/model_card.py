@@ -68,9 +68,14 @@ def model_card(record: dict) -> str:
     if record.get("fit"):
         fit = record["fit"]
         best = fit["strengths"][f"{fit['chosen']:g}"]
-        ways = {"head alone": fit["head"], "with the fit": best}
-        if "without_hands" in fit:
-            ways = {**ways, "with the fit": fit["without_hands"], "and the closer look at the hands": best}
+        ways = {"head alone": fit["head"]}
+        hands, doubts = "and the closer look at the hands", "and the keypoints' own doubts"
+        if "keypoints_alone" in fit:
+            ways["with the fit"] = fit["keypoints_alone"]
+        if "without_doubt" in fit:
+            ways[hands] = fit["without_doubt"]
+        last = doubts if hands in ways or "hands_deg" not in fit else hands
+        ways[last if "keypoints_alone" in fit else "with the fit"] = best
         lines += ["", "## Fit of the skeleton to the keypoints", ""]
         lines += ["Validation subjects that it was not measured on:", ""]
         lines += _table(
