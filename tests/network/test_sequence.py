@@ -33,7 +33,7 @@ def sequence(frames: int) -> tuple[Pose, torch.Tensor, torch.Tensor]:
         torch.randn(1, 3, generator=rng) * drift + 2,
     )
     headings = rotation_about(torch.tensor([0.0, 1, 0]), drift[:, 0] * 0.2)
-    return pose, torch.randn(frames, 44, 3, generator=rng), headings
+    return pose, torch.randn(frames, 44, 4, generator=rng), headings
 
 
 @pytest.mark.parametrize("frames", [1, 5, 63, 64, 65, 96, 200])

@@ -73,7 +73,7 @@ def noisy_windows(count: int, seed: int) -> Windows:
     place = truth.pelvis + 0.01 * torch.randn(count, 64, 3, generator=rng)
     pose = Pose(spin @ shake, angles + noise, scales + 0.02, place)
     headings = torch.eye(3).expand(count, 64, 3, 3)
-    return Windows(pose, torch.randn(count, 64, 44, 3, generator=rng), headings, truth)
+    return Windows(pose, torch.randn(count, 64, 44, 4, generator=rng), headings, truth)
 
 
 def equal(a: Windows, b: Windows, **limits) -> None:
