@@ -28,7 +28,7 @@ from pose2sim_biokin.vision.background import (
 )
 from pose2sim_biokin.vision.crops import boundary_to_crop, warp_to_crop
 from pose2sim_biokin.vision.foreground import Foreground
-from pose2sim_biokin.vision.masks import PackedMask, PersonTracker, TrackedMask
+from pose2sim_biokin.vision.masks import PackedMask, PersonInstance, PersonTracker, TrackedMask
 from pose2sim_biokin.vision.subject import Subject, pair_presence
 
 # Frames of each view in which the person is looked for when the views are chosen automatically.
@@ -87,10 +87,19 @@ def choose_views(
 
 
 def find_people(
-    views: Sequence[View], frames: range, segmenter: PersonSegmenter, batch_size: int, progress: Progress
+    views: Sequence[View],
+    frames: range,
+    segmenter: PersonSegmenter,
+    batch_size: int,
+    progress: Progress,
+    looked: Mapping[str, People] | None = None,
 ) -> list[People]:
-    """Tracked masks of everybody in each view: synchronised frame -> people."""
-    return _track(views, frames, segmenter, batch_size, progress, "Finding the person")
+    """Tracked masks of everybody in each view: synchronised frame -> people.
+
+    Args:
+        looked: camera -> people of frames that need no second look, as `choose_views` found them.
+    """
+    return _track(views, frames, segmenter, batch_size, progress, "Finding the person", looked or {})
 
 
 def sharpen(
@@ -264,26 +273,35 @@ def _track(
     batch: int,
     progress: Progress,
     title: str,
+    looked: Mapping[str, People] | None = None,
 ) -> list[People]:
-    """People of all views in these frames; one view after the other, in batches of images."""
+    """People of all views in these frames; one view after the other, in batches of images.
+
+    Args:
+        looked: camera -> people of frames that are known already.
+    """
     done, total = 0, len(views) * len(frames)
     progress(title, 0, total)
     everybody = []
     for view in views:
         tracker = PersonTracker()
         images = stream(view, frames)
+        known = (looked or {}).get(view.name, {})
         while chunk := list(islice(images, batch)):
-            numbers = [frame for frame, _ in chunk]
-            found = segmenter.segment(
-                [image for _, image in chunk], view.name, [frame + view.offset for frame in numbers]
-            )
-            if len(found) != len(chunk):
+            new = [(frame, image) for frame, image in chunk if frame not in known]
+            pictures, numbers = [image for _, image in new], [frame + view.offset for frame, _ in new]
+            found = segmenter.segment(pictures, view.name, numbers) if new else []
+            if len(found) != len(new):
                 raise BiokinError(
                     f"The segmenter ({segmenter.description}) gave {len(found)} results for "
-                    f"{len(chunk)} images."
+                    f"{len(new)} images."
                 )
-            for frame, people in zip(numbers, found, strict=True):
-                tracker.update(frame, people)
+            people = {frame: seen for (frame, _), seen in zip(new, found, strict=True)}
+            for frame, _ in chunk:
+                if frame in known:
+                    masks = [person.mask for person in known[frame]]
+                    people[frame] = [PersonInstance(mask.unpack(), mask.box, mask.score) for mask in masks]
+                tracker.update(frame, people[frame])
             done += len(chunk)
             progress(title, done, total)
         everybody.append(tracker.frames)

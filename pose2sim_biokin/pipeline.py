@@ -82,7 +82,7 @@ def run_trial(
             views, looked = perception.choose_views(trial, segmenter, progress)
             frames = trial.frames(views)
             logging.info(f"Frames {frames[0]}-{frames[-1]} at {trial.fps:g} fps.")
-            people = perception.find_people(views, frames, segmenter, config.batch_size, progress)
+            people = perception.find_people(views, frames, segmenter, config.batch_size, progress, looked)
         with clock("sharpening the masks"):
             backgrounds = ["not used"] * 2
             # masks that the user brings are the user's

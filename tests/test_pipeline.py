@@ -180,6 +180,24 @@ def test_offsets_range_and_names(tmp_path, run, segmenter):
     assert list(table.frames) == list(range(4, 12))
 
 
+def test_no_frame_is_looked_at_twice(tmp_path, run, segmenter):
+    """What the choice of views has seen is not looked for again, and the network is shown the same."""
+    scene = make_scene(tmp_path / "walk", count=20, overlay_video=False, check_views=False)
+    _, predictor = run(scene)
+    chosen = predictor.shown.views
+    assert len(segmenter.seen) == len(set(segmenter.seen))
+    cameras = {camera for camera, _ in segmenter.seen}
+    counts = {camera: sum(seen == camera for seen, _ in segmenter.seen) for camera in cameras}
+    used = sorted(camera for camera, count in counts.items() if count == 20)
+    assert len(cameras) == 3 and len(used) == 2
+    named = make_scene(tmp_path / "named", count=20, views=used, overlay_video=False, check_views=False)
+    _, other = run(named)
+    for one, two in zip(chosen, other.shown.views, strict=True):
+        assert one.found.all()
+        for name in ("images", "masks", "K", "R", "t"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+
+
 def test_views_that_are_named_are_not_searched_for(tmp_path, run, segmenter):
     scene = make_scene(
         tmp_path / "walk", count=6, views=["cam03", "cam01"], overlay_video=False, check_views=False

@@ -55,7 +55,7 @@ def model_card(record: dict) -> str:
         f"SHA-256 `{record['sha256']}`.",
         "",
         "Trained on rendered people only (bodies: MakeHuman data, CC0; motions: procedural, and recordings "
-        "under free licences). It has seen no real video. Not a medical device.",
+        "under free licences). It has seen no real person. Not a medical device.",
         "",
         "## Training",
         "",
