@@ -32,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, default=ROOT / "training" / "configs" / "fast.toml")
     parser.add_argument("--cache", type=Path, help="folder of shards")
+    parser.add_argument("--backdrops", type=Path, help="file of `odah backdrops` (which fast.toml needs)")
     parser.add_argument("--batch", type=int, default=16, help="pairs (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=12, help="that are timed (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="(default: %(default)s)")
@@ -77,6 +78,7 @@ def turn(args: argparse.Namespace, cache: Path, checkout: Path) -> dict:
     command = [sys.executable, str(Path(__file__).resolve()), "--whole", "--cache", str(cache)]
     command += ["--config", str(args.config), "--batch", str(args.batch), "--steps", str(args.steps)]
     command += ["--threads", str(args.threads)]
+    command += ["--backdrops", str(args.backdrops)] if args.backdrops else []
     path = os.pathsep.join([str(checkout / "training"), str(checkout)])
     environment = {**os.environ, "PYTHONPATH": path}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -91,10 +93,11 @@ def turn(args: argparse.Namespace, cache: Path, checkout: Path) -> dict:
 def whole(args: argparse.Namespace, cache: Path, output: Path) -> dict:
     """The trainer as it is: pairs a second of processor time, and the largest memory."""
     import odah
-    from odah.settings import read_settings
+    from odah.settings import read_settings, with_backdrops
     from odah.train import Trainer
 
-    settings = replace(read_settings(args.config), batch_size=args.batch, checkpoint_s=1e9, validate_s=1e9)
+    settings = with_backdrops(read_settings(args.config), args.backdrops)
+    settings = replace(settings, batch_size=args.batch, checkpoint_s=1e9, validate_s=1e9)
     trainer = Trainer(settings, [cache], [], output, 10.0, args.threads)
     trainer.save = lambda: None  # the disk is not what is measured
     trainer.run(max_steps=_WARM_UP)
@@ -125,12 +128,13 @@ def shares(args: argparse.Namespace, cache: Path) -> None:
     from odah.augment import Augmentation
     from odah.dataset import FrameMaker, ShardSet, find_shards
     from odah.losses import FrameLoss
-    from odah.settings import read_settings
+    from odah.settings import read_settings, with_backdrops
     from odah.weight_average import WeightAverage
     from pose2sim_biokin.network.biokin import FrameEncoder
     from pose2sim_biokin.skeleton import load_skeleton
 
-    settings, skeleton = read_settings(args.config), load_skeleton()
+    settings = with_backdrops(read_settings(args.config), args.backdrops)
+    skeleton = load_skeleton()
     fabric = Fabric(accelerator="cpu")
     encoder = FrameEncoder(settings.preset, skeleton).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-4, fused=True)

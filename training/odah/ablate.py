@@ -31,7 +31,7 @@ import math
 import sys
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import toml
@@ -211,6 +211,14 @@ def _run(path: Path, base: dict, row: dict) -> Run:
     return Run(row["name"], merge_tables(base, differences), share, stage)
 
 
+def _in_front_of(backdrops: Path | None, run: Run) -> Run:
+    """The run with this file of backdrops, if there is one."""
+    if backdrops is None:
+        return run
+    file = {"augmentation": {"backdrops": str(backdrops.resolve())}}
+    return replace(run, settings=merge_tables(run.settings, file))
+
+
 def _made(run: Run, matrix: Matrix, data: Data, shards: list[Path], runs: Path, threads: int | None) -> dict:
     """The figures of a run, which is made, or finished, first."""
     from odah.export import main as export
@@ -335,6 +343,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--validation", nargs="+", required=True, help="the same, to measure by")
     parser.add_argument("--windows", nargs="*", default=[], help="folders of dense shards")
     parser.add_argument("--validation-windows", nargs="*", default=[], help="the same, to measure by")
+    parser.add_argument(
+        "--backdrops", type=Path, help="file of `odah backdrops`, behind the people of caches"
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder of the runs and tables")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, help="of each encoder, instead of the matrix's")
@@ -351,7 +362,11 @@ def main(arguments: list[str] | None = None) -> int:
         first = matrices[0]
         steps = None if options.minutes else options.steps or first.steps
         matrix = Matrix(
-            tuple(table for matrix in matrices for table in matrix.tables),
+            tuple(
+                (title, tuple(_in_front_of(options.backdrops, run) for run in runs))
+                for matrix in matrices
+                for title, runs in matrix.tables
+            ),
             steps,
             options.minutes or first.minutes,
             options.refinement_minutes or first.refinement_minutes,
