@@ -99,7 +99,7 @@ def find_people(
     Args:
         looked: camera -> people of frames that need no second look, as `choose_views` found them.
     """
-    return _track(views, frames, segmenter, batch_size, progress, "Finding the person", looked or {})
+    return _track(views, frames, segmenter, batch_size, progress, "Finding the person", looked)
 
 
 def sharpen(

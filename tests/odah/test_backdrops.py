@@ -54,6 +54,8 @@ def test_backdrops_are_drawn_by_number_and_kept(tmp_path):
     np.testing.assert_array_equal(draw([55, 2], 40, 3, []), found[[55, 2]])
     assert len({picture.tobytes() for picture in found}) == 60
     assert json.loads((tmp_path / "x.json").read_text("utf-8"))["count"] == 60
+    with pytest.raises(BiokinError, match=r"\.npy"):
+        write_backdrops(tmp_path / "x.json", 1, 40, 0, None, 1)
     with pytest.raises(BiokinError, match="exists"):
         write_backdrops(tmp_path / "x.npy", 1, 40, 0, None, 1)
     piece = Backdrops(tmp_path / "x.npy")(64, 0, np.random.default_rng(0))

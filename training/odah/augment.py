@@ -73,7 +73,7 @@ class Augmentation:
         if self.scene and self.backdrops is None:
             raise BiokinError(
                 f"[augmentation] scene is {self.scene:g}, but there are no backdrops: make some with `odah "
-                'backdrops` and name their file, backdrops = "...", or set scene = 0.'
+                'backdrops` and name their file (--backdrops, or backdrops = "..."), or set scene = 0.'
             )
         if isinstance(self.backdrops, str):
             object.__setattr__(self, "backdrops", Backdrops(self.backdrops))

@@ -29,8 +29,8 @@ _PIECE = (0.5, 1.0)  # of a backdrop's side
 
 
 class Backdrops:
-    """Call it with a side S, a view and a generator: a piece (S, S, 3) uint8 RGB of a backdrop,
-    as it is or in a mirror.
+    """Call it with a side S, a view and a generator: a piece (S, S, 3) uint8 RGB of a backdrop, as it is or in a
+    mirror.
 
     Raises:
         BiokinError: no such file, or not one of backdrops.
@@ -84,8 +84,10 @@ def write_backdrops(
     """Draw them and write `output` and, beside it, what they are (.json).
 
     Raises:
-        BiokinError: the file is there already; no picture in the folder.
+        BiokinError: the file is no .npy or is there already; no picture in the folder.
     """
+    if output.suffix != ".npy":
+        raise BiokinError(f"{output}: backdrops are an array; expected a file name that ends in .npy.")
     if output.exists():
         raise BiokinError(f"{output} exists; name another file, or delete it.")
     pictures = []

@@ -68,7 +68,8 @@ def load_encoder(encoder: FrameEncoder, weights: str | Path) -> str:
     """Put the encoder of exported weights ("default": the package's) into `encoder`.
 
     The experiment's views may meet, its keypoints be looked at again, and its hands more closely, where those
-    of the weights are not: at first that changes no pose.
+    of the weights are not: at first that changes no pose. It may see what is around the person where the
+    weights do not: that it has to get used to.
 
     Returns:
         the file's SHA-256.
@@ -82,7 +83,7 @@ def load_encoder(encoder: FrameEncoder, weights: str | Path) -> str:
     if wanted.hourglass.meeting.layers and not found.hourglass.meeting.layers:
         state |= {name: value for name, value in encoder.state_dict().items() if ".meeting." in name}
         wanted = replace(wanted, hourglass=replace(wanted.hourglass, meeting=found.hourglass.meeting))
-    wanted = replace(wanted, background=found.background)  # which it has to get used to
+    wanted = replace(wanted, background=found.background)
     for part, size in (("look", "width"), ("hands", "channels")):
         new, old = getattr(wanted, part), getattr(found, part)
         if getattr(new, size) and not getattr(old, size):
