@@ -29,8 +29,8 @@ _PIECE = (0.5, 1.0)  # of a backdrop's side
 
 
 class Backdrops:
-    """Call it with a side S, a view and a generator: a piece (S, S, 3) uint8 RGB of a backdrop, as it is or in
-    a mirror.
+    """Call it with a side S, a view and a generator: a piece (S, S, 3) uint8 RGB of a backdrop, as it is or
+    in a mirror.
 
     Raises:
         BiokinError: no such file, or not one of backdrops.
