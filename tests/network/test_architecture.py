@@ -100,7 +100,7 @@ def test_fast_outputs():
         {"hourglass": {"stacks": 2, "lean": False, "out_channels": 16}},
         {"points": {"triangulate": False, "markers": False}, "hands": {"channels": 0}},
         {"hourglass": {"heatmaps": False}, "pelvis": False, "rotations": False, "angle_spread": 0.0},
-        {"hourglass": {"block": "hierarchical", "mask_channel": False}},
+        {"hourglass": {"block": "hierarchical", "mask_channel": False}, "background": False},
     ],
 )
 def test_switches(values):

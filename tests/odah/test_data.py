@@ -18,6 +18,7 @@ from odah.settings import read_settings
 from odah.stages import cached_folders
 from odah.windows import drop_frames, window_rows
 from pose2sim_biokin.errors import BiokinError
+from pose2sim_biokin.network.biokin import blank_background, normalize_images
 from pose2sim_biokin.network.heads import AngleLayout
 from pose2sim_biokin.network.points import project
 from pose2sim_biokin.skeleton.rotations import ground_to_world
@@ -43,14 +44,18 @@ def test_crops_of_clips_are_pairs_with_their_truth(dataset, tmp_path):
     # The person is red, the ground blue: colours are RGB, and what is behind the person is kept.
     assert raw.rgb[raw.mask > 0].mean(0)[0] > 150 > 100 > raw.rgb[raw.mask > 0].mean(0)[2]
     assert raw.rgb[raw.mask == 0].mean(0)[2] > 100
-    # The truth, through the crop cameras, is on the person; the network sees nothing else.
+    # The truth, through the crop cameras, is on the person; what is behind it is there, and can be blanked.
     batch, truth = FrameMaker(AngleLayout(SKELETON), 64)(raw, np.random.default_rng(0))
     pixels = project(ground_to_world(truth.keypoints[:, :22]), batch.K, batch.R, batch.t).round().long()
     assert 0 <= pixels.min() and pixels.max() < 64
     hits = batch.masks.flatten(2).gather(2, pixels[..., 1] * 64 + pixels[..., 0])
     assert hits.mean() > 0.97
-    behind = batch.images.movedim(2, -1)[batch.masks[:, :, 0] == 0]
-    assert (behind == behind[0]).all()
+    pictures = torch.from_numpy(raw.rgb).permute(0, 1, 4, 2, 3)
+    torch.testing.assert_close(batch.images, normalize_images(pictures), atol=0, rtol=0)
+    blanked = blank_background(batch.images, batch.masks).movedim(2, -1)
+    outside = batch.masks[:, :, 0] == 0
+    assert (blanked[outside] == normalize_images(torch.zeros(3, 1, 1)).flatten()).all()
+    torch.testing.assert_close(blanked[~outside], batch.images.movedim(2, -1)[~outside], atol=0, rtol=0)
 
 
 def test_a_cache_grows_but_is_of_one_data_set(dataset, tmp_path, capsys):
