@@ -19,7 +19,7 @@ from pose2sim_biokin.network.heads import (
     pose_features,
 )
 from pose2sim_biokin.network.hourglass import StackedHourglass
-from pose2sim_biokin.network.look import SecondLook
+from pose2sim_biokin.network.look import USUAL_M, SecondLook
 from pose2sim_biokin.network.meeting import cell_rays
 from pose2sim_biokin.network.points import (
     FlattenPoints,
@@ -70,7 +70,7 @@ class FrameOutput(NamedTuple):
         heatmaps: logits (B, 2, 2 nb, H, H) of each stack.
         peaks: of the last heatmaps, or None.
         hands: what the closer look at the hands says, or None.
-        doubt: (B, K) the error that each keypoint expects of itself along an axis, m, or None.
+        doubt: (B, K) a third of the distance that each keypoint expects to be off, m, or None.
     """
 
     pose: Pose
@@ -93,7 +93,7 @@ def normalize_images(images: Tensor) -> Tensor:
 
 def blank_background(images: Tensor, masks: Tensor) -> Tensor:
     """Normalised pictures (..., 3, S, S), black outside of masks (..., 1, S, S)."""
-    return torch.where(masks > 0, images, normalize_images(torch.zeros_like(images)))
+    return torch.where(masks > 0, images, normalize_images(images.new_zeros(3, 1, 1)))
 
 
 def keypoint_count(preset: Preset, skeleton: Skeleton) -> int:
@@ -183,7 +183,7 @@ class FrameEncoder(nn.Module):
             pose, local = self.head(keypoints, tokens.float(), keypoints.new_zeros(len(keypoints), 0))
             local = local[:, : 2 * self.layout.bodies]
             if doubt is not None:
-                unsure = (doubt[:, : local.shape[1], None] / 0.01).log() / 2
+                unsure = (doubt[:, : local.shape[1], None] / USUAL_M).log() / 2
                 local = torch.cat([local, unsure], -1)
             feature = pose_features(pose, local, self.layout, True)
             angles = self.layout.angles(pose)

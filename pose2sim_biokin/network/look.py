@@ -19,7 +19,7 @@ from pose2sim_biokin.network.presets import LookSize
 _RINGS_PX = 3.0, 6.0  # on which the early and the late maps are sampled, in pixels of crops of 128
 _AROUND = 8  # places on a ring
 _MOVE_M = 0.1  # of an output of 1
-_USUAL_M = 0.01  # what the deviations begin at
+USUAL_M = 0.01  # what the doubts begin at
 
 
 class SecondLook(nn.Module):
@@ -63,7 +63,7 @@ class SecondLook(nn.Module):
             cameras: K, R (B, 2, 3, 3), t (B, 2, 3), of pictures of side `size`.
 
         Returns:
-            keypoints (B, K, 3), and the mean error that each expects of itself along an axis (B, K), m.
+            keypoints (B, K, 3), and a third of the distance that each expects to be off (B, K), m.
         """
         K, R, t = cameras
         known = keypoints.detach().float()
@@ -77,11 +77,10 @@ class SecondLook(nn.Module):
         for layer in self.layers:
             x = layer(x)
         out = self.leave(self.norm(x)).float()  # (B, K, 5)
-        moves = (
-            out[..., :4].unflatten(-1, (2, 2)).transpose(1, 2)
-        )  # (B, 2, K, 2): right and down in each view
+        # (B, 2, K, 2): to the right and down in each view
+        moves = out[..., :4].unflatten(-1, (2, 2)).transpose(1, 2)
         moved = keypoints + _MOVE_M * (moves @ R[:, :, :2]).sum(1)
-        return moved, _USUAL_M * out[..., 4].clamp(-4, 4).exp()
+        return moved, USUAL_M * out[..., 4].clamp(-4, 4).exp()
 
 
 def _geometry(keypoints: Tensor, R: Tensor, t: Tensor) -> Tensor:

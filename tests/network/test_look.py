@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 from figures import SKELETON
-from network.test_hands import views
 
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.biokin import FrameEncoder
 from pose2sim_biokin.network.look import SecondLook
 from pose2sim_biokin.network.points import project
 from pose2sim_biokin.network.presets import FAST, PAPER
+from tests.network.test_architecture import batch
+from tests.network.test_hands import views
 
 SIZE, KEYPOINTS = 128, 12
 
@@ -97,8 +98,6 @@ def test_the_place_and_the_heading_of_the_world_do_not_matter():
 
 
 def test_all_keypoints_are_looked_at_and_what_they_say_reaches_the_pose():
-    from network.test_architecture import batch
-
     torch.manual_seed(0)
     encoder = FrameEncoder(FAST, SKELETON).eval()
     frames = batch(FAST)

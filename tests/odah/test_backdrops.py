@@ -18,6 +18,7 @@ from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.biokin import FrameEncoder
 from pose2sim_biokin.network.heads import AngleLayout
 from pose2sim_biokin.network.presets import FAST
+from tests.network.test_architecture import batch
 
 STILL = dict.fromkeys(
     "crop mask occlude light blur jpeg noise calibration camera crowd mirror swap drop".split(), 0.0
@@ -151,8 +152,6 @@ def test_cameras_of_a_window_stand_still(tmp_path, file):
 
 
 def test_the_network_sees_the_surroundings_or_not():
-    from network.test_architecture import batch
-
     frames = batch(FAST)
     masks = torch.zeros_like(frames.masks)
     masks[..., 30:100, 40:90] = 1

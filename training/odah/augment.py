@@ -147,7 +147,6 @@ class Augmentation:
         if rng.random() < self.occlude:
             box = hiding_box(mask, rng)
             if box is not None:
-                rgb, mask = rgb.copy(), mask.copy()
                 mask[box] = 0
                 if behind is not None:
                     rgb[box] = np.roll(behind, size // 2, axis=1)[box]
