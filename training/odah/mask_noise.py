@@ -35,6 +35,10 @@ class MaskNoise:
         lump_radius, hole_radius: their median radii; `spread`: deviation of the logarithm.
         ends: probability of losing a thin part (hand, foot, a whole limb), and smallest and largest
             `end_radius` about a place in it within which it is lost.
+        limbs: mean number of whole limbs lost besides, however right the rest is; smallest and largest
+            `limb_radius`. The bundled segmenter does that to real people, not to rendered ones.
+        clutter: mean number of boxes of background (a cupboard, a shelf) that cling to the person; smallest
+            and largest `clutter_side`.
         uneven: deviation of the logarithm of what wobble, lumps, holes and ends of a mask are multiplied by:
             some masks are nearly right, others are bad all over.
     """
@@ -50,6 +54,10 @@ class MaskNoise:
     spread: float = 0.45
     ends: float = 0.6
     end_radius: tuple[float, float] = (6.0, 13.0)
+    limbs: float = 0.0
+    limb_radius: tuple[float, float] = (14.0, 40.0)
+    clutter: float = 0.0
+    clutter_side: tuple[float, float] = (10.0, 45.0)
     uneven: float = 0.85
 
     @classmethod
@@ -91,22 +99,31 @@ class MaskNoise:
             for _ in range(min(rng.poisson(severity * mean), _MOST)):
                 self._piece(found, true, value, radius * unit, rng)
         if rng.random() < severity * self.ends:
-            self._lose_end(found, true, unit, rng)
+            self._lose_end(found, true, self.end_radius, unit, rng)
+        for _ in range(_number(self.limbs, rng)):
+            self._lose_end(found, true, self.limb_radius, unit, rng)
+        for _ in range(_number(self.clutter, rng)):
+            place = _on_outline(true, rng)
+            if place is not None:
+                sides = rng.uniform(*self.clutter_side, 2) * unit
+                middle = np.add(place, rng.uniform(-0.5, 0.5, 2) * sides)
+                corners = cv2.boxPoints((middle.tolist(), sides.tolist(), rng.uniform(-15, 15)))
+                cv2.fillConvexPoly(found, corners.round().astype(np.int32), 1)
         return found if found.any() else true
 
     def _piece(self, found: np.ndarray, true: np.ndarray, value: int, radius: float, rng) -> None:
         """An ellipse on the outline, too much or too little."""
-        outline = true & (cv2.erode(true, np.ones((3, 3), np.uint8), borderValue=0) == 0)
-        places = np.flatnonzero(outline)
-        if not len(places):
+        place = _on_outline(true, rng)
+        if place is None:
             return
-        y, x = divmod(int(places[rng.integers(len(places))]), len(true))
         radii = np.maximum(1, radius * np.exp(self.spread * rng.standard_normal(2)))
         axes = tuple(radii.round().astype(int).tolist())
-        cv2.ellipse(found, (x, y), axes, rng.uniform(0, 180), 0, 360, value, -1)
+        cv2.ellipse(found, place, axes, rng.uniform(0, 180), 0, 360, value, -1)
 
-    def _lose_end(self, found: np.ndarray, true: np.ndarray, unit: float, rng) -> None:
-        """Cut off what is thin about a random place."""
+    def _lose_end(
+        self, found: np.ndarray, true: np.ndarray, radius: tuple[float, float], unit: float, rng
+    ) -> None:
+        """Cut off what is thin within a radius (smallest, largest) about a random place."""
         # opened at half the size: the same, at a fraction of the cost
         half = cv2.resize(true, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_NEAREST)
         thick = cv2.morphologyEx(half, cv2.MORPH_OPEN, _disc(4 * unit))
@@ -116,8 +133,23 @@ class MaskNoise:
             return
         y, x = divmod(int(places[rng.integers(len(places))]), len(true))
         disc = np.zeros_like(true)
-        cv2.circle(disc, (x, y), max(1, round(rng.uniform(*self.end_radius) * unit)), 1, -1)
+        cv2.circle(disc, (x, y), max(1, round(rng.uniform(*radius) * unit)), 1, -1)
         found[(disc & (thick == 0)) > 0] = 0
+
+
+def _number(mean: float, rng: np.random.Generator) -> int:
+    """How many pieces of a kind. Nothing is drawn from rng for a mean of 0."""
+    return min(rng.poisson(mean), _MOST) if mean else 0
+
+
+def _on_outline(mask: np.ndarray, rng: np.random.Generator) -> tuple[int, int] | None:
+    """A random place (x, y) on a mask's outline."""
+    outline = mask & (cv2.erode(mask, np.ones((3, 3), np.uint8), borderValue=0) == 0)
+    places = np.flatnonzero(outline)
+    if not len(places):
+        return None
+    y, x = divmod(int(places[rng.integers(len(places))]), len(mask))
+    return x, y
 
 
 def _disc(radius: float) -> np.ndarray:
