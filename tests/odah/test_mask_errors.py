@@ -95,3 +95,29 @@ def test_the_sheet_is_coloured_by_what_is_wrong():
     picture = sheet(rows, STILL, 2)
     green = (picture == (60, 200, 60)).all(-1)
     assert green.sum() == 2 * (true.sum() - narrow.sum())
+
+
+def test_a_whole_limb_goes_while_trunk_and_the_rest_stay():
+    true, noise = person(), replace(STILL, limbs=1.0, limb_radius=(45.0, 50.0))
+    arms = np.zeros_like(true)
+    arms[40:46, 20:50] = arms[40:46, 80:110] = 1
+    lost = []
+    for seed in range(40):
+        found = noise(true, np.random.default_rng(seed))
+        assert found[true & (1 - arms) > 0].mean() > 0.98  # but for the trunk's corners
+        lost.append([1 - found[40:46, side].mean() for side in (slice(20, 48), slice(82, 110))])
+    lost = np.array(lost)
+    assert 0.2 < (lost.max(1) < 0.1).mean() < 0.6  # a Poisson number of 1: none in 37 % of the masks
+    assert (lost > 0.9).any(0).all() and (lost.max(1) > 0.6).any()
+
+
+def test_clutter_clings_to_the_person_and_hides_nothing():
+    true, noise = person(), replace(STILL, clutter=1.0, clutter_side=(20.0, 30.0))
+    grown = []
+    for seed in range(40):
+        found = noise(true, np.random.default_rng(seed))
+        assert found[true > 0].mean() > 0.98
+        added = (found > 0) & (true == 0)
+        grown.append(added.sum())
+        assert cv2.connectedComponents(found)[0] == 2  # the background, and one piece
+    assert 0.2 < (np.array(grown) < 30).mean() < 0.6 and max(grown) > 200
