@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import pickle
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
@@ -32,7 +33,7 @@ from pose2sim_biokin.io.mot import write_mot
 from pose2sim_biokin.io.osim import write_osim
 from pose2sim_biokin.motion import Motion
 from pose2sim_biokin.network.biokin import BiokinNetwork
-from pose2sim_biokin.network.checkpoint import save_checkpoint
+from pose2sim_biokin.network.checkpoint import load_checkpoint, save_checkpoint
 from pose2sim_biokin.skeleton import load_skeleton
 from pose2sim_biokin.skeleton.angles import CONSTRAINED
 from pose2sim_biokin.vision.views import viewing_angle
@@ -217,6 +218,29 @@ def test_old_command_lines_and_bad_input(weights, tmp_path, capsys):
     assert evaluate.main([weights, str(tmp_path / "nothing"), "--output", str(out)]) == 1
     assert "no such folder" in capsys.readouterr().err
     assert evaluate.main([weights]) == 1 and "Nothing to evaluate" in capsys.readouterr().err
+
+
+def test_frame_by_frame_is_what_weights_without_a_refinement_say(weights, tmp_path, capsys):
+    whole = load_checkpoint(weights).network
+    alone = BiokinNetwork(replace(whole.preset, refinement=None), SKELETON)
+    kept = {name: value for name, value in whole.state_dict().items() if not name.startswith("refiner.")}
+    alone.load_state_dict(kept)
+    save_checkpoint(alone, tmp_path / "alone.pt", {})
+    write_shard(tmp_path / "dense" / "shard-00000", 64, 32, dense=True)
+
+    def measured(*arguments: str) -> dict:
+        out = tmp_path / str(len(list(tmp_path.iterdir())))
+        assert evaluate.main([*arguments, "--windows", str(tmp_path / "dense"), "--output", str(out)]) == 0
+        return json.loads((out / "evaluation.json").read_text("utf-8"))["sets"][0]
+
+    found = measured(weights, "--frame-by-frame")
+    truth = measured(str(tmp_path / "alone.pt"))
+    assert found["method"] == "tiny, frame by frame" and truth["method"] == "alone"
+    for name in ("mae_17_deg", "pa_mpjpe_mm", "pa_mpjve_mm_s", "scale"):
+        assert found[name] == pytest.approx(truth[name], rel=1e-3)  # weights are stored in half precision
+    assert measured(weights)["angle_speed_deg_s"] < 0.9 * truth["angle_speed_deg_s"]
+    assert evaluate.main([str(tmp_path / "alone.pt"), "--windows", str(tmp_path), "--frame-by-frame"]) == 1
+    assert "no refinement" in capsys.readouterr().err
 
 
 def opencap_folder(folder, scene, protocol: int) -> dict:

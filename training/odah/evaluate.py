@@ -106,6 +106,13 @@ def _evaluate(options: argparse.Namespace, weights: str) -> int:
         raise BiokinError("Nothing to evaluate: give DATA, --opencap or --bmlmovi; see odah evaluate --help.")
     predictor = Predictor(weights, options.device)
     method = weights if weights == "default" else Path(weights).stem
+    if options.frame_by_frame:
+        if predictor.network.refiner is None:
+            raise BiokinError(
+                f"{weights}: these weights have no refinement that --frame-by-frame could leave out."
+            )
+        predictor.network.refiner = None
+        method += ", frame by frame"
     scored: list[Scored] = []
     for folder in caches:
         scored += score_cache(predictor, [folder], folder.name, method, options.limit)
@@ -179,6 +186,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--truth", type=Path, help="keep BMLmovi's truth here (default: OUTPUT/truth)")
     parser.add_argument("--views", help="two cameras, such as cam01,cam02 (default: the clips' settings)")
     parser.add_argument("--check", action="store_true", help="overlap with the masks, where there is a truth")
+    parser.add_argument(
+        "--frame-by-frame", action="store_true", help="without the refinement (the paper's Table 3)"
+    )
     parser.add_argument("--limit", type=int, help="at most so many single frames of a cache, or clips")
     parser.add_argument("--sheets", type=int, default=8, help="worst clips of a data set drawn (default 8)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
