@@ -108,7 +108,7 @@ def test_a_whole_limb_goes_while_trunk_and_the_rest_stay():
         lost.append([1 - found[40:46, side].mean() for side in (slice(20, 48), slice(82, 110))])
     lost = np.array(lost)
     assert 0.2 < (lost.max(1) < 0.1).mean() < 0.6  # a Poisson number of 1: none in 37 % of the masks
-    assert (lost > 0.9).any(0).all() and (lost.max(1) > 0.6).any()
+    assert (lost > 0.9).any(0).all()  # one arm or the other
 
 
 def test_clutter_clings_to_the_person_and_hides_nothing():
