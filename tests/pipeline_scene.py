@@ -189,5 +189,16 @@ class KnowingPredictor:
         return Motion(time, coordinates, truth.scales, truth.skeleton, quality, {"device": "cpu"})
 
 
+class WrongPredictor(KnowingPredictor):
+    """A network that is 17 degrees off at a knee and 40 mm too high."""
+
+    def predict(self, views, time, **options):
+        motion = super().predict(views, time, **options)
+        index = load_skeleton(self.skeleton).coordinate_index
+        motion.coordinates[:, index("knee_angle_r")] += np.radians(17)
+        motion.coordinates[:, index("pelvis_ty")] += 0.04
+        return motion
+
+
 def _runs(flags: np.ndarray) -> np.ndarray:
     return np.flatnonzero(np.diff(np.concatenate([[0], flags, [0]]))).reshape(-1, 2)
