@@ -15,14 +15,18 @@ from odah.losses import (
     doubt_loss,
     hand_loss,
     heatmap_loss,
+    posed_keypoints,
     position_loss,
     range_loss,
     rotation_loss,
     scale_loss,
 )
 from pose2sim_biokin.network.hands import HandTurns
-from pose2sim_biokin.network.heads import AngleLayout
+from pose2sim_biokin.network.heads import AngleLayout, Pose
 from pose2sim_biokin.skeleton import load_skeleton
+from pose2sim_biokin.skeleton.angles import angles_to_coordinates
+from pose2sim_biokin.skeleton.kinematics import ForwardKinematics
+from pose2sim_biokin.skeleton.rotations import axis_angle_to_matrix
 
 LAYOUT = AngleLayout(load_skeleton())
 
@@ -100,6 +104,35 @@ def test_position_loss_is_relative_to_the_pelvis():
     moved = truth.clone()
     moved[0, 7, 2] += 0.264
     assert position_loss(moved, truth).item() == pytest.approx(0.264 / (2 * 44 * 3), rel=1e-4)
+
+
+def test_posed_keypoints_follow_the_rotations_too():
+    layout, kinematics = (
+        AngleLayout(load_skeleton()).double(),
+        ForwardKinematics(LAYOUT.skeleton, torch.float64),
+    )
+    rng = torch.Generator().manual_seed(3)
+
+    def posed(turns, angles) -> Pose:
+        return Pose(axis_angle_to_matrix(turns), angles, scales, None)
+
+    turns = torch.randn(2, 3, 3, generator=rng, dtype=torch.float64)
+    angles = (
+        layout.middle + 0.4 * layout.reach * torch.randn(2, 17, generator=rng, dtype=torch.float64).tanh()
+    )
+    scales = 1 + 0.1 * torch.rand(2, 22, 3, generator=rng, dtype=torch.float64)
+    # values: the kinematics' own, of the angles
+    coordinates = angles_to_coordinates(layout.angles(posed(turns, angles)), layout.skeleton)
+    frames = kinematics(coordinates, scales)
+    wanted = kinematics.keypoints(frames, scales) - frames.position[:, :1]
+    torch.testing.assert_close(posed_keypoints(posed(turns, angles), kinematics, layout), wanted)
+    # gradients: differences of these values
+    assert torch.autograd.gradcheck(
+        lambda turns, angles: posed_keypoints(posed(turns, angles), kinematics, layout),
+        (turns.requires_grad_(), angles.requires_grad_()),
+        fast_mode=True,
+        atol=1e-5,
+    )
 
 
 def test_heatmap_loss_is_zero_for_the_gaussian_itself():

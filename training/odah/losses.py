@@ -14,11 +14,11 @@ from torch.nn import functional as F
 
 from pose2sim_biokin.network.biokin import FrameOutput
 from pose2sim_biokin.network.hands import HandTurns, wrist_sides
-from pose2sim_biokin.network.heads import AngleLayout
+from pose2sim_biokin.network.heads import AngleLayout, Pose
 from pose2sim_biokin.network.points import project
-from pose2sim_biokin.skeleton.angles import angles_to_coordinates
+from pose2sim_biokin.skeleton.angles import angles_to_coordinates, rotations_to_free_angles
 from pose2sim_biokin.skeleton.kinematics import ForwardKinematics
-from pose2sim_biokin.skeleton.rotations import ground_to_world
+from pose2sim_biokin.skeleton.rotations import compose, ground_to_world
 
 
 def angle_loss(angles: Tensor, truth: Tensor, layout: AngleLayout) -> Tensor:
@@ -51,6 +51,35 @@ def range_loss(angles: Tensor, low: Tensor, high: Tensor) -> Tensor:
 def position_loss(keypoints: Tensor, truth: Tensor) -> Tensor:
     """L_pos: L1 of keypoints (B, 44, 3), both relative to their pelvis (the first), m."""
     return (keypoints - keypoints[..., :1, :] - truth + truth[..., :1, :]).abs().mean()
+
+
+def posed_keypoints(pose: Pose, kinematics: ForwardKinematics, layout: AngleLayout) -> Tensor:
+    """(..., 2 nb, 3) joint and mass centres of poses (...,), m, from the pelvis's origin, in ground axes.
+
+    Gradients flow to the rotations as well: angles read off them have none (see FrameLoss), so the points
+    that a free joint carries are turned by it once more, by a rotation whose value is one.
+    """
+    with torch.no_grad():
+        free = rotations_to_free_angles(pose.rotations, layout.skeleton)
+    coordinates = angles_to_coordinates(layout.join(free, pose.constrained), layout.skeleton)
+    frames = kinematics(coordinates, pose.scales)
+    points = kinematics.keypoints(frames, pose.scales)
+    index = layout.skeleton.body_index
+    torso = frames.rotation[..., index("torso"), :, :]
+    for joint, side in ((1, "r"), (2, "l")):
+        arm = [index(f"{body}_{side}") for body in ("humerus", "ulna", "radius", "hand")]
+        carried = torch.tensor(arm + [layout.bodies + body for body in arm], device=points.device)
+        turn = compose(torso, compose(_one(pose.rotations[..., joint, :, :]), torso.transpose(-1, -2)))
+        shoulder = frames.position[..., arm[:1], :]
+        moved = (points[..., carried, :] - shoulder) @ turn.transpose(-1, -2) + shoulder
+        points = points.index_copy(-2, carried, moved)
+    turn = _one(pose.rotations[..., 0, :, :])
+    return (points - frames.position[..., :1, :]) @ turn.transpose(-1, -2)
+
+
+def _one(rotations: Tensor) -> Tensor:
+    """Identities whose gradients are those of turns from rotations (..., 3, 3), in the parent's axes."""
+    return compose(rotations, rotations.detach().transpose(-1, -2))
 
 
 def rotation_loss(rotations: Tensor, truth: Tensor) -> Tensor:

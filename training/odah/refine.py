@@ -25,6 +25,7 @@ from odah.frozen import encoder_parser, frozen_encoder, read_options
 from odah.losses import (
     LossWeights,
     constrained_loss,
+    posed_keypoints,
     position_loss,
     range_loss,
     rotation_loss,
@@ -40,7 +41,6 @@ from pose2sim_biokin.io.atomic import OutputSet
 from pose2sim_biokin.network.biokin import BiokinNetwork, Refiner
 from pose2sim_biokin.network.heads import AngleLayout, Pose
 from pose2sim_biokin.network.sequence import refine_windows
-from pose2sim_biokin.skeleton.angles import angles_to_coordinates, rotations_to_free_angles
 from pose2sim_biokin.skeleton.kinematics import ForwardKinematics
 from pose2sim_biokin.skeleton.rotations import matrix_to_sixd, sixd_to_matrix
 
@@ -53,7 +53,11 @@ def sequence_loss(
     weights: LossWeights,
     speed: float = 0.2,
 ) -> Tensor:
-    """The frames' losses on refined windows, plus that of the change from frame to frame (per 1/60 s)."""
+    """The frames' losses on refined windows, plus that of the change from frame to frame (per 1/60 s).
+
+    L_pos is that of whole poses: errors of a free joint and of those behind it that make up for each other
+    cost less than others.
+    """
     scales = refined.scales.expand_as(truth.scales)
     loss = max(weights.constrained, weights.angle) * constrained_loss(refined.constrained, truth.constrained)
     loss = loss + weights.scale * scale_loss(scales, truth.scales)
@@ -62,14 +66,9 @@ def sequence_loss(
     if weights.position:
         # Neighbouring frames say nearly the same, and this term costs the most.
         few = slice(None, None, 4)
-        with torch.no_grad():
-            free = rotations_to_free_angles(truth.rotations[:, few], layout.skeleton)
-        wanted, found = (
-            kinematics.keypoints(
-                kinematics(angles_to_coordinates(layout.join(free, a[:, few]), layout.skeleton), s[:, few]),
-                s[:, few],
-            )
-            for a, s in ((truth.constrained, truth.scales), (refined.constrained, scales))
+        found, wanted = (
+            posed_keypoints(Pose(*(part[:, few] for part in pose[:3]), None), kinematics, layout)
+            for pose in (refined._replace(scales=scales), truth)
         )
         loss = loss + weights.position * position_loss(found, wanted)
     if refined.pelvis is not None:
