@@ -8,7 +8,7 @@ import torch
 from figures import SKELETON, TINY_EXPERIMENT, write_shard
 from network_poses import LAYOUT, poses
 
-from odah import fit
+from odah import blend, fit
 from odah.dataset import ShardSet, find_shards
 from odah.export import export_run
 from odah.fit import Answers, calibrated, errors_of
@@ -17,7 +17,7 @@ from odah.metrics import hand_degrees
 from odah.settings import read_settings
 from odah.train import Trainer
 from pose2sim_biokin.errors import BiokinError
-from pose2sim_biokin.network.checkpoint import load_checkpoint
+from pose2sim_biokin.network.checkpoint import load_checkpoint, save_checkpoint
 from pose2sim_biokin.network.fit import PoseFit
 from pose2sim_biokin.network.hands import HandDirections, across, wrist_sides
 from pose2sim_biokin.network.presets import FitSize
@@ -125,6 +125,43 @@ def test_from_a_run_to_weights_with_the_fit(tmp_path, capsys):
     assert loaded.network.fit.size.strength == strength and loaded.record["fit"] == record
     assert loaded.network.skeleton.name == SKELETON.name
     assert frozen_encoder(None, tmp_path / "x.pt", read_settings(config).preset).fit is not None
+
+
+def test_a_run_is_blended_with_the_weights_it_started_from(tmp_path):
+    write_shard(tmp_path / "train" / "shard-00000", 16, 32, seed=0)
+    config = tmp_path / "tiny.toml"
+    config.write_text(TINY_EXPERIMENT, encoding="utf-8")
+    settings = read_settings(config)
+    torch.manual_seed(0)
+    first = tmp_path / "first.pt"
+    save_checkpoint(frozen_encoder_of(config), first, {"training": {}})
+    run = tmp_path / "run"
+    Trainer(settings, [tmp_path / "train"], [], run, 1.0, 1, initial=first).run(max_steps=3)
+    before = load_checkpoint(first).network.encoder.state_dict()
+    after = frozen_encoder(run, None, settings.preset).encoder.state_dict()
+    output = tmp_path / "blend"
+    arguments = ["--run", str(run), "--weights", str(first), "--output", str(output), "--share"]
+    blend.main([*arguments, "0.25"])
+    found = frozen_encoder(output, None, settings.preset).encoder.state_dict()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    for name, value in found.items():
+        wanted = np.average([before[name].numpy(), after[name].numpy()], 0, [0.75, 0.25])
+        if value.is_floating_point():
+            np.testing.assert_allclose(value.numpy(), wanted, rtol=1e-5, atol=1e-7)
+        else:
+            assert value == after[name], name
+    export_run(output, tmp_path / "x.pt", str(config), {}, None)
+    training = load_checkpoint(tmp_path / "x.pt").record["training"]
+    digest = load_checkpoint(first).sha256
+    assert training["steps"] == 3 and training["initial"] == digest
+    assert training["blend"] == {"weights_sha256": digest, "share_of_the_run": 0.25}
+    with pytest.raises(BiokinError, match="another --output"):
+        blend.main([*arguments, "0.5"])
+    with pytest.raises(BiokinError, match="0 .* to 1"):
+        blend.main([*arguments, "1.5"])
+    with pytest.raises(BiokinError, match="preset 'fast'"):
+        blend.blend_run(run, "default", 0.5, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_one_subject_is_too_few(tmp_path):

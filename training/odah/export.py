@@ -61,6 +61,7 @@ def export_run(
             "seed": settings.seed,
             "stage": "encoder and refinement together" if joint else "encoder",
             "initial": state.get("initial"),
+            **({"blend": state["blend"]} if "blend" in state else {}),
             **notes,
         },
         "fit": fit and fit[2],
