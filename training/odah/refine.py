@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +128,7 @@ def train_refiner(
     optimizer = torch.optim.AdamW(
         refiner.parameters(), lr=settings.refine_learning_rate, betas=settings.betas, weight_decay=0.05
     )
+    weights = replace(settings.weights, position=settings.weights.position * settings.refine_position)
     average = WeightAverage(refiner, 0.99)
     rng = torch.Generator().manual_seed(settings.seed)
     rate, truth = refiner.size.rate, validation.truth
@@ -158,7 +159,7 @@ def train_refiner(
         batch = varied(train.select(index), refiner.layout.skeleton, rng)
         refiner.train()
         refined = refine_windows(refiner, batch.pose, batch.local, batch.headings)
-        loss = sequence_loss(refined, batch.truth, refiner.layout, kinematics, settings.weights)
+        loss = sequence_loss(refined, batch.truth, refiner.layout, kinematics, weights)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(refiner.parameters(), settings.clip)
@@ -281,6 +282,7 @@ def refine(
         "minutes": minutes,
         "batch_size": settings.refine_batch,
         "learning_rate": settings.refine_learning_rate,
+        "position_factor": settings.refine_position,
         "seed": settings.seed,
         "kept": better,
         **record,
