@@ -59,7 +59,9 @@ def model_card(record: dict) -> str:
         "",
         "## Training",
         "",
-        *_table(("what", "value"), [(key.replace("_", " "), str(value)) for key, value in training.items()]),
+        *_table(
+            ("what", "value"), [(key.replace("_", " "), _text(value)) for key, value in training.items()]
+        ),
     ]
     if curve:
         lines += ["", "Errors on the validation split while it was trained:", ""]
@@ -130,6 +132,12 @@ def _rows(sets: list[dict]) -> list[tuple[str, ...]]:
 
 def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key.replace('_', ' ')} {part}" for key, part in value.items())
+    return str(value)
 
 
 def _table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
