@@ -107,20 +107,17 @@ def test_position_loss_is_relative_to_the_pelvis():
 
 
 def test_posed_keypoints_follow_the_rotations_too():
-    layout, kinematics = (
-        AngleLayout(load_skeleton()).double(),
-        ForwardKinematics(LAYOUT.skeleton, torch.float64),
-    )
+    layout = AngleLayout(LAYOUT.skeleton).double()
+    kinematics = ForwardKinematics(layout.skeleton, torch.float64)
     rng = torch.Generator().manual_seed(3)
+    turns = torch.randn(2, 3, 3, generator=rng, dtype=torch.float64)
+    bent = torch.randn(2, 17, generator=rng, dtype=torch.float64).tanh()
+    angles = layout.middle + 0.4 * layout.reach * bent
+    scales = 1 + 0.1 * torch.rand(2, 22, 3, generator=rng, dtype=torch.float64)
 
     def posed(turns, angles) -> Pose:
         return Pose(axis_angle_to_matrix(turns), angles, scales, None)
 
-    turns = torch.randn(2, 3, 3, generator=rng, dtype=torch.float64)
-    angles = (
-        layout.middle + 0.4 * layout.reach * torch.randn(2, 17, generator=rng, dtype=torch.float64).tanh()
-    )
-    scales = 1 + 0.1 * torch.rand(2, 22, 3, generator=rng, dtype=torch.float64)
     # values: the kinematics' own, of the angles
     coordinates = angles_to_coordinates(layout.angles(posed(turns, angles)), layout.skeleton)
     frames = kinematics(coordinates, scales)
