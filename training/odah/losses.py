@@ -16,7 +16,7 @@ from pose2sim_biokin.network.biokin import FrameOutput
 from pose2sim_biokin.network.hands import HandTurns, wrist_sides
 from pose2sim_biokin.network.heads import AngleLayout, Pose
 from pose2sim_biokin.network.points import project
-from pose2sim_biokin.skeleton.angles import angles_to_coordinates, rotations_to_free_angles
+from pose2sim_biokin.skeleton.angles import angles_to_coordinates
 from pose2sim_biokin.skeleton.kinematics import ForwardKinematics
 from pose2sim_biokin.skeleton.rotations import compose, ground_to_world
 
@@ -59,10 +59,7 @@ def posed_keypoints(pose: Pose, kinematics: ForwardKinematics, layout: AngleLayo
     Gradients flow to the rotations as well: angles read off them have none (see FrameLoss), so the points
     that a free joint carries are turned by it once more, by a rotation whose value is one.
     """
-    with torch.no_grad():
-        free = rotations_to_free_angles(pose.rotations, layout.skeleton)
-    coordinates = angles_to_coordinates(layout.join(free, pose.constrained), layout.skeleton)
-    frames = kinematics(coordinates, pose.scales)
+    frames = kinematics(angles_to_coordinates(layout.angles(pose), layout.skeleton), pose.scales)
     points = kinematics.keypoints(frames, pose.scales)
     index = layout.skeleton.body_index
     torso = frames.rotation[..., index("torso"), :, :]
