@@ -191,23 +191,50 @@ def matrix_to_angles_continuous(
     third = np.arctan2(-m[..., 0, 1], m[..., 0, 0])
     locked = cosine < _LOCK_COSINE
 
-    turn = 2.0 * math.pi
+    plain = np.stack([first, second, third], -1)
     previous = np.zeros((*m.shape[1:-2], 3)) if reference is None else np.asarray(reference, dtype=np.float64)
     previous = np.broadcast_to(previous * sign, (*m.shape[1:-2], 3))
     angles = np.empty((*m.shape[:-2], 3))
-    for t in range(len(m)):
-        plain = np.stack([first[t], second[t], third[t]], -1)
-        other = np.stack([first[t] + math.pi, math.pi - second[t], third[t] + math.pi], -1)
-        plain += turn * np.round((previous - plain) / turn)
-        other += turn * np.round((previous - other) / turn)
-        nearer = np.abs(plain - previous).sum(-1) <= np.abs(other - previous).sum(-1)
-        chosen = np.where(nearer[..., None], plain, other)
-        c, s = np.cos(previous[..., 0]), np.sin(previous[..., 0])
-        kept_third = np.arctan2(
-            c * m[t, ..., 1, 0] + s * m[t, ..., 2, 0], c * m[t, ..., 1, 1] + s * m[t, ..., 2, 1]
-        )
-        kept_third += turn * np.round((previous[..., 2] - kept_third) / turn)
-        kept = np.stack([previous[..., 0], chosen[..., 1], kept_third], -1)
-        previous = np.where(locked[t][..., None], kept, chosen)
-        angles[t] = previous
+    # Frames at gimbal lock one by one, what lies between them at once.
+    at_lock = np.flatnonzero(locked.reshape(len(m), -1).any(1))
+    start = 0
+    for stop in [*at_lock.tolist(), len(m)]:
+        if stop > start:
+            angles[start:stop] = _nearest_triples(plain[start:stop], previous)
+            previous = angles[stop - 1]
+        if stop < len(m):
+            kept = _kept_triple(m[stop], plain[stop], previous)
+            free = _nearest_triples(plain[stop : stop + 1], previous)[0]
+            previous = angles[stop] = np.where(locked[stop][..., None], kept, free)
+        start = stop + 1
     return torch.from_numpy(angles * sign).to(matrix.dtype)
+
+
+def _nearest_triples(plain: np.ndarray, previous: np.ndarray) -> np.ndarray:
+    """x-y-z angles (T, ..., 3) of frames not at gimbal lock: of each frame the triple, `plain` or the other
+    one of the same rotation, that is nearest to the frame's before; `previous` (..., 3) is that of the first.
+    """
+    turn = 2.0 * math.pi
+    other = np.stack([plain[..., 0] + math.pi, math.pi - plain[..., 1], plain[..., 2] + math.pi], -1)
+    before = np.concatenate([previous[None], plain[:-1]])
+
+    def distance(triple: np.ndarray) -> np.ndarray:
+        gap = triple - before
+        return np.abs(gap - turn * np.round(gap / turn)).sum(-1)
+
+    # Two plain triples are as far apart as the two others: it only matters whether the kind changes.
+    other_kind = np.logical_xor.accumulate(distance(other) < distance(plain))
+    chosen = np.where(other_kind[..., None], other, plain)
+    whole = np.cumsum(np.round(np.diff(chosen, axis=0, prepend=previous[None]) / turn), axis=0)
+    return chosen - turn * whole
+
+
+def _kept_triple(m: np.ndarray, plain: np.ndarray, previous: np.ndarray) -> np.ndarray:
+    """x-y-z angles (..., 3) of a rotation m (..., 3, 3) at gimbal lock: the first is kept, the third
+    follows.
+    """
+    c, s = np.cos(previous[..., 0]), np.sin(previous[..., 0])
+    third = np.arctan2(c * m[..., 1, 0] + s * m[..., 2, 0], c * m[..., 1, 1] + s * m[..., 2, 1])
+    third += 2.0 * math.pi * np.round((previous[..., 2] - third) / (2.0 * math.pi))
+    second = _nearest_triples(plain[None], previous)[0, ..., 1]
+    return np.stack([previous[..., 0], second, third], -1)
