@@ -137,7 +137,9 @@ class FrameEncoder(nn.Module):
                     f"preset {preset.name!r}: the second look is at keypoints, which only points.head = "
                     '"attention" has; turn that on or the look off (look.width = 0).'
                 )
-            self.look = SecondLook(preset.look, hourglass.stem_channels, self.sampled_width, keypoints)
+            inputs = preset.look, hourglass.stem_channels, self.sampled_width, keypoints
+            self.look = SecondLook(*inputs)
+            self.further = nn.ModuleList(SecondLook(*inputs, True) for _ in range(preset.look.further))
         self.hands = None
         if preset.hands.channels:
             if points.head == "flatten" or not points.markers:
@@ -175,7 +177,10 @@ class FrameEncoder(nn.Module):
         keypoints, tokens = self.points(batch.points, sampled, heat_samples, peaks, cameras)
         hands = doubt = None
         if self.look is not None:
-            keypoints, doubt = self.look(keypoints, early, maps, cameras, size)
+            looked = self.look(keypoints, early, maps, cameras, size)
+            for look in self.further:
+                looked = look(looked.keypoints, early, maps, cameras, size, looked)
+            keypoints, doubt, _ = looked
         if self.hands is not None:
             hands = self.hands(batch.images, batch.masks, cameras, keypoints.detach().float())
         with torch.autocast(keypoints.device.type, enabled=False):

@@ -2,11 +2,14 @@
 
 At and around each keypoint's place in each view the maps are sampled again, those of the first convolution,
 which show it sharply, and the last ones, which know what it is. All keypoints look at each other (attention),
-then each is moved across the views' lines of sight, and says how far off it probably still is. Feedback of
-that kind, on meshes: PyMAF (Zhang et al. 2021).
+then each is moved across the views' lines of sight, and says how far off it probably still is. Further looks
+begin where the one before ended, and know what it knew. Feedback of that kind, on meshes: PyMAF (Zhang et al.
+2021).
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +25,20 @@ _MOVE_M = 0.1  # of an output of 1
 USUAL_M = 0.01  # what the doubts begin at
 
 
+class Looked(NamedTuple):
+    """What a look found out.
+
+    Attributes:
+        keypoints: (B, K, 3) m, in the cameras' frame.
+        doubt: (B, K) a third of the distance that each expects to be off, m.
+        known: (B, K, W) of each keypoint, for a further look.
+    """
+
+    keypoints: Tensor
+    doubt: Tensor
+    known: Tensor
+
+
 class SecondLook(nn.Module):
     """Moves keypoints, and says how sure each is.
 
@@ -31,9 +48,10 @@ class SecondLook(nn.Module):
         size: see LookSize.
         early, late: channels of the maps of half and of a quarter of the pictures' side.
         keypoints: K; the first one is where the skeleton starts.
+        further: it follows another look.
     """
 
-    def __init__(self, size: LookSize, early: int, late: int, keypoints: int):
+    def __init__(self, size: LookSize, early: int, late: int, keypoints: int, further: bool = False):
         super().__init__()
         self.read = nn.Linear((early + late) * (1 + _AROUND) + 9, size.width)
         self.which = nn.Parameter(0.02 * torch.randn(keypoints, size.width))
@@ -42,6 +60,7 @@ class SecondLook(nn.Module):
         self.layers = nn.ModuleList(
             AttentionLayer(size.width, size.heads, size.expansion) for _ in range(size.layers)
         )
+        self.remember = nn.Linear(size.width, size.width) if further else None
         self.norm = nn.LayerNorm(size.width)
         self.leave = nn.Linear(size.width, 5)
         nn.init.zeros_(self.leave.weight)
@@ -54,16 +73,15 @@ class SecondLook(nn.Module):
         late: Tensor,
         cameras: tuple[Tensor, Tensor, Tensor],
         size: int,
-    ) -> tuple[Tensor, Tensor]:
+        before: Looked | None = None,
+    ) -> Looked:
         """Look again.
 
         Args:
             keypoints: (B, K, 3) m, in the cameras' frame.
             early, late: maps (2B, C, H, H), two views a pair.
             cameras: K, R (B, 2, 3, 3), t (B, 2, 3), of pictures of side `size`.
-
-        Returns:
-            keypoints (B, K, 3), and a third of the distance that each expects to be off (B, K), m.
+            before: what the look before a further one found out; its keypoints are `keypoints`.
         """
         K, R, t = cameras
         known = keypoints.detach().float()
@@ -74,13 +92,16 @@ class SecondLook(nn.Module):
         ]
         x = F.relu(self.read(torch.cat([*seen, _geometry(known, R, t)], -1)) + self.which)  # (B, 2, K, W)
         x = self.join(torch.cat([x[:, 0], x[:, 1]], -1)) + self.whose
+        if self.remember is not None:
+            x = x + self.remember(before.known)
         for layer in self.layers:
             x = layer(x)
         out = self.leave(self.norm(x)).float()  # (B, K, 5)
         # (B, 2, K, 2): to the right and down in each view
         moves = out[..., :4].unflatten(-1, (2, 2)).transpose(1, 2)
         moved = keypoints + _MOVE_M * (moves @ R[:, :, :2]).sum(1)
-        return moved, USUAL_M * out[..., 4].clamp(-4, 4).exp()
+        usual = USUAL_M if before is None else before.doubt
+        return Looked(moved, usual * out[..., 4].clamp(-4, 4).exp(), x)
 
 
 def _geometry(keypoints: Tensor, R: Tensor, t: Tensor) -> Tensor:

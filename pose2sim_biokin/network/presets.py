@@ -115,12 +115,14 @@ class LookSize:
         width: of what is known of each keypoint. 0: no second look.
         layers, heads: of attention among them.
         expansion: width of the layers' inner part over `width`.
+        further: looks that follow it, each with weights of its own.
     """
 
     width: int = 0
     layers: int = 2
     heads: int = 4
     expansion: int = 2
+    further: int = 0
 
 
 @dataclass(frozen=True)
@@ -259,7 +261,7 @@ FAST = Preset(
     rotations=True,
     pelvis=True,
     angle_spread=0.5,
-    look=LookSize(width=96),
+    look=LookSize(width=96, further=1),
     hands=HandSize(channels=24),
 )
 

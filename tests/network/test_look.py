@@ -7,7 +7,7 @@ from figures import SKELETON
 
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.biokin import FrameEncoder
-from pose2sim_biokin.network.look import SecondLook
+from pose2sim_biokin.network.look import Looked, SecondLook
 from pose2sim_biokin.network.points import project
 from pose2sim_biokin.network.presets import FAST, PAPER
 from tests.network.test_architecture import batch
@@ -42,9 +42,14 @@ def keypoints(count: int) -> torch.Tensor:
 def test_at_first_nothing_moves():
     look = SecondLook(FAST.look, 5, 7, KEYPOINTS)
     points = keypoints(2)
-    moved, doubt = look(points, *maps(2), views(2), SIZE)
+    moved, doubt, known = look(points, *maps(2), views(2), SIZE)
     torch.testing.assert_close(moved, points, atol=0, rtol=0)
     torch.testing.assert_close(doubt, torch.full((2, KEYPOINTS), 0.01))
+    further = SecondLook(FAST.look, 5, 7, KEYPOINTS, further=True)
+    before = Looked(points, doubt * torch.rand(2, KEYPOINTS), known)
+    moved, doubt, _ = further(points, *maps(2), views(2), SIZE, before)
+    torch.testing.assert_close(moved, points, atol=0, rtol=0)
+    torch.testing.assert_close(doubt, before.doubt, atol=0, rtol=0)
 
 
 @torch.no_grad()
@@ -56,7 +61,7 @@ def test_a_keypoint_moves_across_the_picture_that_says_so():
     for output, view, axis in ((0, 0, 0), (3, 1, 1)):
         look.leave.bias.zero_()
         look.leave.bias[output] = 0.5
-        moved, _ = look(points, *maps(3), cameras, SIZE)
+        moved = look(points, *maps(3), cameras, SIZE).keypoints
         way = (project(moved, *cameras) - before)[:, view]
         depth = (points @ cameras[1][:, view].transpose(-1, -2) + cameras[2][:, view, None])[..., 2]
         torch.testing.assert_close(way[..., axis], 180 * 0.05 / depth, atol=1e-3, rtol=0)  # 5 cm
@@ -90,8 +95,8 @@ def test_the_place_and_the_heading_of_the_world_do_not_matter():
     turn = torch.tensor([[angle.cos(), -angle.sin(), 0], [angle.sin(), angle.cos(), 0], [0, 0, 1.0]])
     shift = torch.tensor([0.4, -2.0, 0.3])
     other = R @ turn.T, t - (R @ turn.T @ shift[:, None])[..., 0]
-    here, doubt = look(points, *maps(3), (K, R, t), SIZE)
-    there, same = look(points @ turn.T + shift, *maps(3), (K, *other), SIZE)
+    here, doubt, _ = look(points, *maps(3), (K, R, t), SIZE)
+    there, same, _ = look(points @ turn.T + shift, *maps(3), (K, *other), SIZE)
     assert (here - points).norm(dim=-1).min() > 1e-4
     torch.testing.assert_close(there, here @ turn.T + shift, atol=1e-4, rtol=0)
     torch.testing.assert_close(same, doubt, atol=1e-5, rtol=1e-3)
@@ -110,6 +115,32 @@ def test_all_keypoints_are_looked_at_and_what_they_say_reaches_the_pose():
     assert not np.allclose(after.pose.constrained, before.pose.constrained, atol=1e-6)
     unsure = (after.doubt[:, :44] / 0.01).log() / 2
     torch.testing.assert_close(after.local[..., 3], unsure)
+
+
+@torch.no_grad()
+def test_a_further_look_begins_where_the_one_before_ended_and_knows_what_it_knew():
+    look, points, cameras = a_look(), keypoints(2), views(2)
+    first = look(points, *maps(2), cameras, SIZE)
+    torch.manual_seed(1)
+    further = SecondLook(FAST.look, 5, 7, KEYPOINTS, further=True).eval()
+    torch.nn.init.normal_(further.leave.weight, std=0.05)
+    second = further(first.keypoints, *maps(2), cameras, SIZE, first)
+    forgot = further(first.keypoints, *maps(2), cameras, SIZE, first._replace(known=0 * first.known))
+    surer = further(first.keypoints, *maps(2), cameras, SIZE, first._replace(doubt=first.doubt / 2))
+    for other in (first, forgot):
+        assert (second.keypoints - other.keypoints).norm(dim=-1).min() > 1e-4
+    torch.testing.assert_close(surer.doubt, second.doubt / 2)
+    torch.testing.assert_close(surer.keypoints, second.keypoints)
+
+    torch.manual_seed(0)
+    encoder = FrameEncoder(FAST.override({"look": {"further": 2}}), SKELETON).eval()
+    frames = batch(FAST)
+    before = encoder(frames)
+    for layer in encoder.further:
+        torch.nn.init.normal_(layer.leave.weight, std=0.1)
+    after = encoder(frames)
+    assert (after.keypoints - before.keypoints).norm(dim=-1).min() > 1e-3
+    assert not torch.allclose(after.doubt, before.doubt)
 
 
 def test_a_look_needs_keypoints():

@@ -202,6 +202,8 @@ def test_an_epoch_can_be_entered_anywhere(shards):
     assert all(torch.equal(a, b) for a, b in zip(whole[3:], rest, strict=True))
     threads = [b.images for b, _ in epoch_batches(mixture, maker, epoch=2, ahead=2)]
     assert all(torch.equal(a, b) for a, b in zip(whole, threads, strict=True))
+    workers = [b.images for b, _ in epoch_batches(mixture, maker, epoch=2, start=3, workers=2)]
+    assert all(torch.equal(a, b) for a, b in zip(whole[3:], workers, strict=True))
     plain = FrameMaker(LAYOUT, 16)
     shares = [Mixture([shards], 4, 3, share=(i, 2)) for i in (0, 1)]
     parts = [[t.coordinates for _, t in epoch_batches(share, plain, epoch=2)] for share in shares]

@@ -39,7 +39,7 @@ class Backdrops:
     def __init__(self, path: str | Path):
         if not Path(path).is_file():
             raise BiokinError(f"{path}: no such file of backdrops; make one with `odah backdrops`.")
-        self._name = Path(path).name
+        self._path = Path(path)
         self._pictures = np.load(path, mmap_mode="r")
         if self._pictures.ndim != 4 or self._pictures.shape[3] != 3 or self._pictures.dtype != np.uint8:
             shape = self._pictures.shape
@@ -55,7 +55,10 @@ class Backdrops:
         )
 
     def __repr__(self) -> str:
-        return f"Backdrops({self._name!r}, {self._pictures.shape})"
+        return f"Backdrops({self._path.name!r}, {self._pictures.shape})"
+
+    def __reduce__(self) -> tuple:
+        return Backdrops, (self._path,)  # another process maps the pictures itself
 
     def still(self, size: int, rng: np.random.Generator) -> StillBackdrops:
         """What two cameras that do not move see behind the person, drawn once."""

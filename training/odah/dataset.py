@@ -53,7 +53,7 @@ class Targets(NamedTuple):
 
 
 class RawBatch(NamedTuple):
-    """Cached pairs as they are: arrays of `ARRAYS` but the names, B rows."""
+    """Cached pairs as they are: arrays of `ARRAYS` but the names, B rows; tensors if a worker made them."""
 
     rgb: np.ndarray
     mask: np.ndarray
@@ -62,6 +62,11 @@ class RawBatch(NamedTuple):
     t: np.ndarray
     coordinates: np.ndarray
     scales: np.ndarray
+
+
+def varied(raw: RawBatch, augmentation: Augmentation | None, rng: np.random.Generator) -> RawBatch:
+    """Cached pairs as they are shown this time."""
+    return raw if augmentation is None else augmentation(raw, rng)
 
 
 def find_shards(folders: Sequence[str | Path]) -> list[Path]:
@@ -103,6 +108,9 @@ class ShardSet:
         self.counts = np.array([len(arrays["rgb"]) for arrays in self.arrays])
         self.starts = np.concatenate([[0], np.cumsum(self.counts)])
 
+    def __reduce__(self) -> tuple:
+        return ShardSet, (self.paths,)  # another process maps the pictures itself
+
     def __len__(self) -> int:
         return int(self.starts[-1])
 
@@ -125,7 +133,7 @@ class ShardSet:
 
 
 class FrameMaker(nn.Module):
-    """Raw pairs to network input and truth.
+    """Raw pairs to network input and truth, on the device that it was moved to.
 
     Args:
         layout: of the network.
@@ -142,18 +150,29 @@ class FrameMaker(nn.Module):
     @torch.no_grad()
     def forward(self, raw: RawBatch, rng: np.random.Generator) -> tuple[FrameBatch, Targets]:
         """See FrameBatch and Targets; the same generator state gives the same batch."""
-        if self.augmentation is not None:
-            raw = self.augmentation(raw, rng)
-        masks = torch.from_numpy(raw.mask)
-        K, R, t = (torch.from_numpy(np.asarray(a, dtype=np.float32)) for a in (raw.K, raw.R, raw.t))
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        return self.make(varied(raw, self.augmentation, rng), int(rng.integers(2**62)))
+
+    @torch.no_grad()
+    def make(self, raw: RawBatch, seed: int) -> tuple[FrameBatch, Targets]:
+        """The same of pairs that have been varied; `seed` is that of the points on the hull."""
+        rgb, masks = (torch.as_tensor(a, device=self.device) for a in (raw.rgb, raw.mask))
+        K, R, t, coordinates, scales = (
+            torch.as_tensor(a, device=self.device, dtype=torch.float32)
+            for a in (raw.K, raw.R, raw.t, raw.coordinates, raw.scales)
+        )
+        generator = torch.Generator().manual_seed(seed)
         points, _, _ = sample_hull_points(masks, K, R, t, self.points, generator=generator)
         frame = canonical_frame(hull_center(points), R[:, 0])
         R, t, points = to_canonical(frame, R, t, points)
         masks = masks[:, :, None]
-        images = torch.from_numpy(raw.rgb).permute(0, 1, 4, 2, 3)
+        images = rgb.permute(0, 1, 4, 2, 3)
         batch = FrameBatch(normalize_images(images), (masks > 0).float(), K, R, t, points)
-        return batch, self.targets(torch.from_numpy(raw.coordinates), torch.from_numpy(raw.scales), frame)
+        return batch, self.targets(coordinates, scales, frame)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it works."""
+        return self.layout.low.device
 
     def targets(self, coordinates: Tensor, scales: Tensor, frame: CanonicalFrame) -> Targets:
         """The truth in canonical frames of batch shape (B,), from world coordinates (B, nc), scales

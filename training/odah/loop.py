@@ -51,7 +51,7 @@ class Task(Protocol):
         ...
 
     def batches(self, epoch: int, start: int) -> Iterator[tuple]:
-        """Batches on the CPU, from batch `start` on."""
+        """Batches, from batch `start` on."""
         ...
 
     def finish(self, epoch: int) -> None:

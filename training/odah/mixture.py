@@ -11,14 +11,19 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
+import cv2
 import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
 
-from odah.dataset import FrameMaker, RawBatch, ShardSet, Targets
+from odah.augment import Augmentation
+from odah.dataset import FrameMaker, RawBatch, ShardSet, Targets, varied
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.biokin import FrameBatch
 
 _ORDER, _MIX = 0x0DE5, 0x317C  # keep the random numbers of orders and of mixtures apart
 _LIVE_EPOCH = 4096  # pairs of an epoch that has no cached ones
+_PREFETCHED = 4  # batches that each worker is ahead
 
 
 class Stream(Protocol):
@@ -141,17 +146,33 @@ def epoch_batches(
     epoch: int,
     start: int = 0,
     ahead: int = 0,
+    workers: int = 0,
 ) -> Iterator[tuple[FrameBatch, Targets]]:
-    """Batches of an epoch from batch `start` on.
+    """Batches of an epoch from batch `start` on, the same ones however they are made.
 
     Args:
         ahead: batches that as many threads make meanwhile; 0: each is made when it is asked for.
+        workers: processes that read and vary cached pairs meanwhile; 0: none.
     """
 
     def make(raw: RawBatch, number: int) -> tuple[FrameBatch, Targets]:
-        return maker(raw, np.random.default_rng([mixture.seed, epoch, number, mixture.share[0]]))
+        return maker(raw, _generator(mixture, epoch, number))
 
     numbers = iter(range(start, len(mixture)))
+    if workers:
+        made = _VariedBatches(mixture, maker.augmentation, epoch)
+        loader = DataLoader(
+            made,
+            batch_size=None,
+            sampler=numbers,
+            num_workers=workers,
+            prefetch_factor=_PREFETCHED,
+            worker_init_fn=_one_thread,
+            pin_memory=maker.device.type == "cuda",
+        )
+        for raw, seed in loader:
+            yield maker.make(raw, seed)
+        return
     if not ahead:
         for number in numbers:
             yield make(mixture.raw(epoch, number), number)
@@ -169,6 +190,29 @@ def epoch_batches(
         finally:
             for future in waiting:
                 future.cancel()
+
+
+class _VariedBatches(Dataset):
+    """The varied pairs of a batch of an epoch, by its number, and the seed of its points: a worker's part."""
+
+    def __init__(self, mixture: Mixture, augmentation: Augmentation | None, epoch: int):
+        self.mixture, self.augmentation, self.epoch = mixture, augmentation, epoch
+
+    def __getitem__(self, number: int) -> tuple[RawBatch, int]:
+        rng = _generator(self.mixture, self.epoch, number)
+        raw = varied(self.mixture.raw(self.epoch, number), self.augmentation, rng)
+        return raw, int(rng.integers(2**62))
+
+
+def _generator(mixture: Mixture, epoch: int, number: int) -> np.random.Generator:
+    """What batch `number` of an epoch is varied by."""
+    return np.random.default_rng([mixture.seed, epoch, number, mixture.share[0]])
+
+
+def _one_thread(worker: int) -> None:
+    """Workers share the cores; none of them needs several."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
 
 
 def _interleaved(parts: list[tuple[np.ndarray, RawBatch]], count: int) -> RawBatch:

@@ -56,6 +56,7 @@ class TrainSettings:
         ema: decay of the averaged weights, which are the ones kept.
         precision: "bf16-mixed" (the network under autocast) or "32-true".
         ahead: batches that as many threads make ahead; 0: none, best on a busy CPU.
+        workers: processes that read and vary cached pairs ahead, for a GPU; 0: none.
         validate_s, checkpoint_s: seconds between validations and checkpoints.
         log_steps: steps that one line of the log is the mean of.
         validation_frames: pairs of a validation.
@@ -79,6 +80,7 @@ class TrainSettings:
     ema: float = 0.998
     precision: str = "bf16-mixed"
     ahead: int = 0
+    workers: int = 0
     validate_s: float = 300.0
     checkpoint_s: float = 60.0
     log_steps: int = 25

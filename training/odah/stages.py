@@ -67,9 +67,9 @@ def cached_folders(
 def load_encoder(encoder: FrameEncoder, weights: str | Path) -> str:
     """Put the encoder of exported weights ("default": the package's) into `encoder`.
 
-    The experiment's views may meet, its keypoints be looked at again, and its hands more closely, where those
-    of the weights are not: at first that changes no pose. It may see what is around the person where the
-    weights do not: that it has to get used to.
+    The experiment's views may meet, its keypoints be looked at again or more often, and its hands more
+    closely, where those of the weights are not: at first that changes no pose. It may see what is around the
+    person where the weights do not: that it has to get used to.
 
     Returns:
         the file's SHA-256.
@@ -79,22 +79,24 @@ def load_encoder(encoder: FrameEncoder, weights: str | Path) -> str:
     """
     loaded = load_checkpoint(weights)
     found, wanted = (without_refinement(p) for p in (loaded.network.preset, encoder.preset))
-    state = loaded.network.encoder.state_dict()
     if wanted.hourglass.meeting.layers and not found.hourglass.meeting.layers:
-        state |= {name: value for name, value in encoder.state_dict().items() if ".meeting." in name}
         wanted = replace(wanted, hourglass=replace(wanted.hourglass, meeting=found.hourglass.meeting))
     wanted = replace(wanted, background=found.background)
     for part, size in (("look", "width"), ("hands", "channels")):
         new, old = getattr(wanted, part), getattr(found, part)
         if getattr(new, size) and not getattr(old, size):
-            own = encoder.state_dict().items()
-            state |= {name: value for name, value in own if name.startswith(f"{part}.")}
             wanted = replace(wanted, **{part: old})
+    if wanted.look.further > found.look.further:
+        wanted = replace(wanted, look=replace(wanted.look, further=found.look.further))
     if found != wanted:
         raise BiokinError(
             f"{loaded.path}: its encoder (preset {found.name!r}) is not that of the experiment (preset "
             f"{wanted.name!r}); give the experiment file it was trained with."
         )
+    state = loaded.network.encoder.state_dict()
+    added = (".meeting.", "look.", "further.", "hands.")
+    own = encoder.state_dict().items()
+    state |= {name: value for name, value in own if name not in state and any(a in name for a in added)}
     encoder.load_state_dict(state)
     return loaded.sha256
 
@@ -128,8 +130,8 @@ class EncoderTask:
         self.loss = FrameLoss(layout, settings.weights, settings.preset.rotations).to(fabric.device)
         augmentation = Augmentation(self.skeleton, **settings.augmentation)
         count = settings.preset.points.count
-        layout = copy.deepcopy(layout)  # one that stays on the CPU
-        self.maker, self.plain = FrameMaker(layout, count, augmentation), FrameMaker(layout, count)
+        self.maker = FrameMaker(copy.deepcopy(layout), count, augmentation).to(fabric.device)
+        self.plain = FrameMaker(copy.deepcopy(layout), count)  # on the CPU
         self.folders = cached_folders(train, "train", output, settings, fabric=fabric)
         folders = cached_folders(validation, "val", output, settings, fabric=fabric)
         self.validation = ShardSet(find_shards(folders)) if folders else None
@@ -162,7 +164,8 @@ class EncoderTask:
 
     def batches(self, epoch: int, start: int) -> Iterator[tuple]:
         """See Task."""
-        return epoch_batches(self.mixture, self.maker, epoch, start, self.settings.ahead)
+        ahead, workers = self.settings.ahead, self.settings.workers
+        return epoch_batches(self.mixture, self.maker, epoch, start, ahead, workers)
 
     def finish(self, epoch: int) -> None:
         """See Task."""
@@ -197,6 +200,11 @@ def live_stream(settings: TrainSettings, folder: Path, share: tuple[int, int]) -
     data = settings.data
     if not data.render:
         return None
+    if settings.workers:
+        raise BiokinError(
+            f"[train] workers is {settings.workers}, but [data] render is {data.render:g}: workers read "
+            "caches; what is rendered on the fly has render_workers. Set one of the two to 0."
+        )
     live = LiveSettings(
         data.render_seed,
         data.render_subjects,
