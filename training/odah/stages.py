@@ -131,7 +131,7 @@ class EncoderTask:
         augmentation = Augmentation(self.skeleton, **settings.augmentation)
         count = settings.preset.points.count
         self.maker = FrameMaker(copy.deepcopy(layout), count, augmentation).to(fabric.device)
-        self.plain = FrameMaker(copy.deepcopy(layout), count)  # on the CPU
+        self.plain = FrameMaker(copy.deepcopy(layout), count).to("cpu")  # where errors are counted
         self.folders = cached_folders(train, "train", output, settings, fabric=fabric)
         folders = cached_folders(validation, "val", output, settings, fabric=fabric)
         self.validation = ShardSet(find_shards(folders)) if folders else None
