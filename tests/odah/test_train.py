@@ -302,7 +302,7 @@ def test_a_meeting_and_closer_looks_can_be_added_to_exported_weights(cache, tmp_
     Trainer(settings, folder, [], tmp_path / "first", 1.0, 1).run(max_steps=1)
     weights = tmp_path / "weights.pt"
     export_run(tmp_path / "first", weights, str(tmp_path / "alone.toml"), {}, None, half=False)
-    looks = {"look": {"width": 8}, "hands": {"channels": 8}}
+    looks = {"look": {"width": 8, "further": 0}, "hands": {"channels": 8}}
     preset = settings.preset.override({"hourglass": {"meeting": {"layers": 1}}} | looks)
     second = Trainer(
         replace(settings, preset=preset), folder, [], tmp_path / "second", 1.0, 1, initial=weights
@@ -319,6 +319,31 @@ def test_a_meeting_and_closer_looks_can_be_added_to_exported_weights(cache, tmp_
     assert outs[0].doubt is None and outs[1].doubt is not None
     torch.testing.assert_close(outs[0].keypoints, outs[1].keypoints, atol=0, rtol=0)
     torch.testing.assert_close(outs[0].pose, outs[1].pose, atol=0, rtol=0)
+
+    # a further look, behind one that has learnt something
+    preset = preset.override({"look": {"further": 1}})
+    torch.nn.init.normal_(second.module.look.leave.weight)
+    record = {"average": second.module.state_dict(), "place": [1, 0, 1, 4], "elapsed_s": 1.0}
+    torch.save(record, tmp_path / "second" / "checkpoint.pt")
+    (tmp_path / "one.toml").write_text(
+        TINY + "[preset.look]\nwidth = 8\nfurther = 0\n[preset.hands]\nchannels = 8\n"
+        "[preset.hourglass.meeting]\nlayers = 1\n",
+        encoding="utf-8",
+    )
+    export_run(tmp_path / "second", weights, str(tmp_path / "one.toml"), {}, None, half=False)
+    third = Trainer(replace(settings, preset=preset), folder, [], tmp_path / "third", 1.0, 1, initial=weights)
+    with torch.no_grad():
+        before, after = second.module.eval()(batch), third.module.eval()(batch)
+    assert len(third.module.further) == 1 and before.doubt.std() > 0
+    torch.testing.assert_close(before.keypoints, after.keypoints, atol=0, rtol=0)
+    torch.testing.assert_close(before.doubt, after.doubt, atol=0, rtol=0)
+
+
+def test_workers_do_not_render(cache, tmp_path):
+    settings, folder = read_settings(cache / "tiny.toml"), [cache / "frames"]
+    data = replace(settings.data, render=0.5)
+    with pytest.raises(BiokinError, match="render_workers"):
+        Trainer(replace(settings, workers=1, data=data), folder, [], tmp_path / "run", 1.0, 1)
 
 
 def test_the_published_experiment():
