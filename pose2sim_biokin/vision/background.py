@@ -193,6 +193,11 @@ def _sum(values: np.ndarray) -> np.ndarray:
     return cv2.transform(values, np.ones((1, 3), np.float32))
 
 
+def _over_channels(function: np.ufunc, values: np.ndarray) -> np.ndarray:
+    """function.reduce of (..., 3) over the channels; NumPy's own is many times slower for so few."""
+    return function(function(values[..., 0], values[..., 1]), values[..., 2])
+
+
 def _around(mask: np.ndarray) -> np.ndarray:
     """The mask and a few pixels around it: outlines are soft, and a person's edge mixes with the wall."""
     return cv2.dilate(mask.view(np.uint8), np.ones((9, 9), np.uint8)).view(bool)
@@ -202,7 +207,8 @@ def _gain(image: np.ndarray, plate: np.ndarray, free: np.ndarray) -> np.ndarray:
     """How much brighter (3,) float32 each channel of an image is than the plate's, where it is free."""
     image, plate, free = image[::3, ::3], plate[::3, ::3], free[::3, ::3]
     now, then = image[free].astype(np.float32), plate[free]
-    usable = (then.min(-1) > 25) & (then.max(-1) < 235) & (now.max(-1) < 245)
+    usable = (_over_channels(np.minimum, then) > 25) & (_over_channels(np.maximum, then) < 235)
+    usable &= _over_channels(np.maximum, now) < 245
     if usable.sum() < 100:
         return np.ones(3, np.float32)
     return np.clip(np.median(now[usable] / then[usable], axis=0), *_GAIN).astype(np.float32)
@@ -231,21 +237,28 @@ def _plate(images: np.ndarray, busy: np.ndarray, masks: np.ndarray) -> tuple[Bac
     count = free.sum(0)
     last = np.maximum(count - 1, 0)
     # sorted by value with busy ones last: the median of the free ones is in the middle of their number
-    looks = np.where(free[..., None], images, 255)
-    looks.sort(axis=0)
-    low, high = (np.take_along_axis(looks, (k // 2)[None, ..., None], 0)[0] for k in (last, last + 1))
+    looks = _sorted(np.where(free[..., None], images, 255))
+    low, high = (np.take_along_axis(looks, (k // 2)[..., None, None], -1)[..., 0] for k in (last, last + 1))
     plate = (low.astype(np.float32) + high) / 2
     middle = np.round(plate).astype(np.uint8)
-    apart = np.stack([cv2.absdiff(image, middle).max(-1) for image in images])
+    apart = np.stack([_over_channels(np.maximum, cv2.absdiff(image, middle)) for image in images])
     same = apart <= _SAME
     agreeing = (same & free).sum(0)
     share = agreeing / np.maximum(count, 1)
     trust = np.clip((share - 0.5) / 0.3, 0, 1) * np.clip((agreeing - 1) / 2, 0, 1)
     # what the network takes for a person in most frames, and which never changes: a person who keeps still
     trust = trust * np.clip((0.5 - (same & masks).mean(0)) / 0.2, 0, 1)
-    apart = np.where(free, apart, 255)
-    apart.sort(axis=0)
-    spread = np.take_along_axis(apart, (last // 2)[None], 0)[0].astype(np.float32)
+    apart = _sorted(np.where(free, apart, 255))
+    spread = np.take_along_axis(apart, (last // 2)[..., None], -1)[..., 0].astype(np.float32)
     noise = np.maximum(cv2.blur(spread, (3, 3)), _NOISE)
     moved = [(~s & f).sum() / max(f.sum(), 1) for s, f in zip(same, free, strict=True)]
     return Background(plate, noise, trust.astype(np.float32)), float(np.median(moved))
+
+
+def _sorted(values: np.ndarray) -> np.ndarray:
+    """uint8 values (n, ...) in order along a new last axis (..., n); int16, which NumPy sorts three times as
+    fast.
+    """
+    values = np.moveaxis(values, 0, -1).astype(np.int16, order="C")
+    values.sort(-1)
+    return values
