@@ -64,7 +64,7 @@ class RawBatch(NamedTuple):
     scales: np.ndarray
 
 
-def varied(raw: RawBatch, augmentation: Augmentation | None, rng: np.random.Generator) -> RawBatch:
+def augmented(raw: RawBatch, augmentation: Augmentation | None, rng: np.random.Generator) -> RawBatch:
     """Cached pairs as they are shown this time."""
     return raw if augmentation is None else augmentation(raw, rng)
 
@@ -150,7 +150,7 @@ class FrameMaker(nn.Module):
     @torch.no_grad()
     def forward(self, raw: RawBatch, rng: np.random.Generator) -> tuple[FrameBatch, Targets]:
         """See FrameBatch and Targets; the same generator state gives the same batch."""
-        return self.make(varied(raw, self.augmentation, rng), int(rng.integers(2**62)))
+        return self.make(augmented(raw, self.augmentation, rng), int(rng.integers(2**62)))
 
     @torch.no_grad()
     def make(self, raw: RawBatch, seed: int) -> tuple[FrameBatch, Targets]:

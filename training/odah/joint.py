@@ -102,7 +102,7 @@ class JointTask:
         layout = self.module.layout
         self.loss = FrameLoss(layout, settings.weights, settings.preset.rotations).to(fabric.device)
         self.kinematics = ForwardKinematics(self.skeleton).to(fabric.device)
-        self.layout = copy.deepcopy(layout)  # one that stays on the CPU
+        self.layout = copy.deepcopy(layout).to("cpu")  # where windows are made
         self.augmentation = Augmentation(self.skeleton, **settings.augmentation)
         self.folders = cached_folders(train, "train", output, settings, dense=True, fabric=fabric)
         folders = cached_folders(validation, "val", output, settings, dense=True, fabric=fabric)

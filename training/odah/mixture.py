@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from odah.augment import Augmentation
-from odah.dataset import FrameMaker, RawBatch, ShardSet, Targets, varied
+from odah.dataset import FrameMaker, RawBatch, ShardSet, Targets, augmented
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.biokin import FrameBatch
 
@@ -200,7 +200,7 @@ class _VariedBatches(Dataset):
 
     def __getitem__(self, number: int) -> tuple[RawBatch, int]:
         rng = _generator(self.mixture, self.epoch, number)
-        raw = varied(self.mixture.raw(self.epoch, number), self.augmentation, rng)
+        raw = augmented(self.mixture.raw(self.epoch, number), self.augmentation, rng)
         return raw, int(rng.integers(2**62))
 
 
