@@ -1,5 +1,7 @@
 """Batches: truth in the canonical frame, mirroring, and what decides the random numbers."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -28,6 +30,15 @@ def shards(tmp_path_factory):
     write_shard(folder / "shard-00000", 12, 64, seed=1)
     write_shard(folder / "shard-00001", 8, 64, seed=2)
     return ShardSet(find_shards([folder]))
+
+
+def test_another_process_maps_the_pictures_itself(shards):
+    """What a spawned worker is sent is short, and shows the same pairs."""
+    sent = pickle.dumps(shards)
+    assert len(sent) < 1000 < shards.arrays[0]["rgb"].nbytes
+    indices = np.array([13, 2, 7])
+    for a, b in zip(shards.rows(indices), pickle.loads(sent).rows(indices), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def batch_of(shards, augmentation=None, seed=0):
