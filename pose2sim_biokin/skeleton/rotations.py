@@ -18,6 +18,7 @@ _R_GROUND_WORLD = ((0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 0.0, 0.0))
 
 # Below this cosine of the second angle a three-angle joint counts as locked.
 _LOCK_COSINE = 1e-5
+_TURN = 2.0 * math.pi
 
 
 def world_to_ground(points: Tensor) -> Tensor:
@@ -203,8 +204,8 @@ def matrix_to_angles_continuous(
             angles[start:stop] = _nearest_triples(plain[start:stop], previous)
             previous = angles[stop - 1]
         if stop < len(m):
-            kept = _kept_triple(m[stop], plain[stop], previous)
             free = _nearest_triples(plain[stop : stop + 1], previous)[0]
+            kept = _first_kept(m[stop], free, previous)
             previous = angles[stop] = np.where(locked[stop][..., None], kept, free)
         start = stop + 1
     return torch.from_numpy(angles * sign).to(matrix.dtype)
@@ -214,27 +215,25 @@ def _nearest_triples(plain: np.ndarray, previous: np.ndarray) -> np.ndarray:
     """x-y-z angles (T, ..., 3) of frames not at gimbal lock: of each frame the triple, `plain` or the other
     one of the same rotation, that is nearest to the frame's before; `previous` (..., 3) is that of the first.
     """
-    turn = 2.0 * math.pi
     other = np.stack([plain[..., 0] + math.pi, math.pi - plain[..., 1], plain[..., 2] + math.pi], -1)
     before = np.concatenate([previous[None], plain[:-1]])
 
     def distance(triple: np.ndarray) -> np.ndarray:
         gap = triple - before
-        return np.abs(gap - turn * np.round(gap / turn)).sum(-1)
+        return np.abs(gap - _TURN * np.round(gap / _TURN)).sum(-1)
 
     # Two plain triples are as far apart as the two others: it only matters whether the kind changes.
     other_kind = np.logical_xor.accumulate(distance(other) < distance(plain))
     chosen = np.where(other_kind[..., None], other, plain)
-    whole = np.cumsum(np.round(np.diff(chosen, axis=0, prepend=previous[None]) / turn), axis=0)
-    return chosen - turn * whole
+    whole = np.cumsum(np.round(np.diff(chosen, axis=0, prepend=previous[None]) / _TURN), axis=0)
+    return chosen - _TURN * whole
 
 
-def _kept_triple(m: np.ndarray, plain: np.ndarray, previous: np.ndarray) -> np.ndarray:
-    """x-y-z angles (..., 3) of a rotation m (..., 3, 3) at gimbal lock: the first is kept, the third
-    follows.
+def _first_kept(m: np.ndarray, free: np.ndarray, previous: np.ndarray) -> np.ndarray:
+    """x-y-z angles (..., 3) of a rotation m (..., 3, 3) at gimbal lock: the first is that of the frame
+    before, the second that of `free` (..., 3), and the third follows.
     """
     c, s = np.cos(previous[..., 0]), np.sin(previous[..., 0])
     third = np.arctan2(c * m[..., 1, 0] + s * m[..., 2, 0], c * m[..., 1, 1] + s * m[..., 2, 1])
-    third += 2.0 * math.pi * np.round((previous[..., 2] - third) / (2.0 * math.pi))
-    second = _nearest_triples(plain[None], previous)[0, ..., 1]
-    return np.stack([previous[..., 0], second, third], -1)
+    third += _TURN * np.round((previous[..., 2] - third) / _TURN)
+    return np.stack([previous[..., 0], free[..., 1], third], -1)
