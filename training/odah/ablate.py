@@ -40,6 +40,7 @@ import torch
 from odah.dataset import ShardSet, find_shards
 from odah.evaluation.caches import score_frames, score_windows
 from odah.evaluation.summary import summarize
+from odah.settings import read_tables
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import OutputSet, atomic_path
 from pose2sim_biokin.network.presets import merge_tables
@@ -105,7 +106,7 @@ def read_matrix(path: str | Path) -> Matrix:
     """
     path = Path(path)
     values = _read_toml(path)
-    base = _read_toml(path.parent / values.pop("base")) if "base" in values else {}
+    base = read_tables(path.parent / values.pop("base")) if "base" in values else {}
     tables = []
     for table in values.pop("table", []):
         title = str(table.get("title", "Runs"))

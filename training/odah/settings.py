@@ -8,7 +8,7 @@ from pathlib import Path
 
 from odah.losses import WEIGHTS, LossWeights
 from pose2sim_biokin.errors import BiokinError
-from pose2sim_biokin.network.presets import Preset, get_preset
+from pose2sim_biokin.network.presets import Preset, get_preset, merge_tables
 
 PRECISIONS = ("bf16-mixed", "32-true")
 
@@ -51,6 +51,8 @@ class TrainSettings:
         data: what it learns from.
         batch_size, learning_rate, betas, weight_decay, clip: of the optimiser (AdamW).
         warmup: steps over which the learning rate rises; it is held, then falls by a cosine to 2 %.
+        parts: of the encoder that are trained, by their names in `FrameEncoder` ("hands", "further"); the
+            others stay as they are. (): all of it.
         steps, epochs: where the run ends, if not 0; the learning rate then follows them, and a run that was
             cut off gives the same losses as one that was not. Else the end is that of the run's hours.
         ema: decay of the averaged weights, which are the ones kept.
@@ -75,6 +77,7 @@ class TrainSettings:
     weight_decay: float = 1e-3
     clip: float = 5.0
     warmup: int = 150
+    parts: tuple[str, ...] = ()
     steps: int = 0
     epochs: int = 0
     ema: float = 0.998
@@ -99,19 +102,12 @@ def read_settings(path: str | Path | None, preset: str = "fast") -> TrainSetting
     """Settings of a TOML file with tables [preset], [loss], [augmentation], [data] and [train] (all
     optional), or the defaults.
 
-    ``base = "fast"`` or "paper" at the top names what [preset] and [loss] change.
+    ``base`` at the top names what they change: "fast", "paper", or another experiment file beside it.
 
     Raises:
         BiokinError: no such file, or a key or value that is not known.
     """
-    values: dict = {}
-    if path is not None:
-        if not Path(path).is_file():
-            raise BiokinError(f"No experiment file {path}.")
-        try:
-            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except tomllib.TOMLDecodeError as error:
-            raise BiokinError(f"{path}: not a TOML file: {error}.") from error
+    values = {} if path is None else read_tables(Path(path))
     name = values.pop("base", preset)
     network = get_preset(name).override(values.pop("preset", {}))
     weights = _replace(WEIGHTS[name], values.pop("loss", {}), f"{path}: [loss]")
@@ -123,10 +119,6 @@ def read_settings(path: str | Path | None, preset: str = "fast") -> TrainSetting
             f"{path}: unknown table {', '.join(values)}; expected base, preset, loss, augmentation, data, "
             "train."
         )
-    if path is not None:
-        data = _from_folder(data, Path(path).parent)
-        if "backdrops" in augmentation:
-            augmentation["backdrops"] = str(Path(path).parent / augmentation["backdrops"])
     settings = _replace(TrainSettings(network, weights, augmentation, data), train, f"{path}: [train]")
     if settings.precision not in PRECISIONS:
         raise BiokinError(
@@ -144,20 +136,36 @@ def with_backdrops(settings: TrainSettings, path: str | Path | None) -> TrainSet
     return replace(settings, augmentation=settings.augmentation | {"backdrops": str(path)})
 
 
-def _from_folder(data: DataSettings, folder: Path) -> DataSettings:
-    """Relative paths start from the experiment file's folder."""
+def read_tables(path: Path, under: tuple[Path, ...] = ()) -> dict:
+    """The tables of an experiment file, on top of those of the file that it is based on; `under`: the files
+    that are based on this one.
+    """
+    if not path.is_file():
+        based = f", which {under[-1]} is based on" if under else ""
+        raise BiokinError(f"No experiment file {path}{based}.")
+    if path in under:
+        raise BiokinError(f"{path}: is based on itself ({' -> '.join(p.name for p in (*under, path))}).")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BiokinError(f"{path}: not a TOML file: {error}.") from error
+    _from_folder(values, path.parent)
+    base = values.get("base", "")
+    if not str(base).endswith(".toml"):
+        return values
+    del values["base"]
+    return merge_tables(read_tables(path.parent / base, (*under, path)), values)
 
-    def absolute(paths: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(str(folder / path) for path in paths)
 
-    return replace(
-        data,
-        train=absolute(data.train),
-        validation=absolute(data.validation),
-        windows=absolute(data.windows),
-        validation_windows=absolute(data.validation_windows),
-        render_motions=str(folder / data.render_motions) if data.render_motions else "",
-    )
+def _from_folder(values: dict, folder: Path) -> None:
+    """Relative paths in the tables start from the experiment file's folder."""
+    data, augmentation = values.get("data", {}), values.get("augmentation", {})
+    for name in ("train", "validation", "windows", "validation_windows"):
+        if name in data:
+            data[name] = [str(folder / path) for path in data[name]]
+    for table, name in ((data, "render_motions"), (augmentation, "backdrops")):
+        if table.get(name):
+            table[name] = str(folder / table[name])
 
 
 def _replace(settings, values: dict, where: str):
