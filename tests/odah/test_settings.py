@@ -27,6 +27,8 @@ def test_settings_errors(tmp_path):
         ("[train]\nspeed = 3", "speed"),
         ("[loss]\nlove = 1", "love"),
         ("[wrong]\na = 1", "wrong"),
+        ("data = 3", "expected a table, .data."),
+        ('[data]\ntrain = "frames"', "expected a list of folders"),
     ):
         path.write_text(text, encoding="utf-8")
         with pytest.raises(BiokinError, match=message):

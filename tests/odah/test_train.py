@@ -335,19 +335,6 @@ def test_a_meeting_and_closer_looks_can_be_added_to_exported_weights(cache, tmp_
     torch.testing.assert_close(before.doubt, after.doubt, atol=0, rtol=0)
 
 
-def test_only_some_parts_are_trained(cache, tmp_path):
-    settings, folder = read_settings(cache / "tiny.toml"), [cache / "frames"]
-    run = Trainer(replace(settings, parts=("hands", "head")), folder, [], tmp_path / "run", 1.0, 1)
-    before = {name: value.clone() for name, value in run.module.state_dict().items()}
-    run.run(max_steps=2)
-    after = run.module.state_dict()
-    changed = {name.split(".")[0] for name, value in before.items() if not torch.equal(value, after[name])}
-    assert changed == {"hands", "head"}  # running means of the others' norms stay as well
-    assert any("running_mean" in name for name in before if name.startswith("hourglass."))
-    with pytest.raises(BiokinError, match="no feet; expected some of .*hands"):
-        Trainer(replace(settings, parts=("feet",)), folder, [], tmp_path / "feet", 1.0, 1)
-
-
 def test_workers_do_not_render(cache, tmp_path):
     settings, folder = read_settings(cache / "tiny.toml"), [cache / "frames"]
     data = replace(settings.data, render=0.5)

@@ -51,8 +51,6 @@ class TrainSettings:
         data: what it learns from.
         batch_size, learning_rate, betas, weight_decay, clip: of the optimiser (AdamW).
         warmup: steps over which the learning rate rises; it is held, then falls by a cosine to 2 %.
-        parts: of the encoder that are trained, by their names in `FrameEncoder` ("hands", "further"); the
-            others stay as they are. (): all of it.
         steps, epochs: where the run ends, if not 0; the learning rate then follows them, and a run that was
             cut off gives the same losses as one that was not. Else the end is that of the run's hours.
         ema: decay of the averaged weights, which are the ones kept.
@@ -77,7 +75,6 @@ class TrainSettings:
     weight_decay: float = 1e-3
     clip: float = 5.0
     warmup: int = 150
-    parts: tuple[str, ...] = ()
     steps: int = 0
     epochs: int = 0
     ema: float = 0.998
@@ -149,7 +146,7 @@ def read_tables(path: Path, under: tuple[Path, ...] = ()) -> dict:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BiokinError(f"{path}: not a TOML file: {error}.") from error
-    _from_folder(values, path.parent)
+    _from_folder(values, path)
     base = values.get("base", "")
     if not str(base).endswith(".toml"):
         return values
@@ -157,12 +154,19 @@ def read_tables(path: Path, under: tuple[Path, ...] = ()) -> dict:
     return merge_tables(read_tables(path.parent / base, (*under, path)), values)
 
 
-def _from_folder(values: dict, folder: Path) -> None:
+def _from_folder(values: dict, path: Path) -> None:
     """Relative paths in the tables start from the experiment file's folder."""
-    data, augmentation = values.get("data", {}), values.get("augmentation", {})
+    folder = path.parent
+    tables = {name: values.get(name, {}) for name in ("preset", "loss", "augmentation", "data", "train")}
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise BiokinError(f"{path}: {name} = {table!r}; expected a table, [{name}].")
+    data, augmentation = tables["data"], tables["augmentation"]
     for name in ("train", "validation", "windows", "validation_windows"):
         if name in data:
-            data[name] = [str(folder / path) for path in data[name]]
+            if not isinstance(data[name], list):
+                raise BiokinError(f"{path}: [data] {name} = {data[name]!r}; expected a list of folders.")
+            data[name] = [str(folder / part) for part in data[name]]
     for table, name in ((data, "render_motions"), (augmentation, "backdrops")):
         if table.get(name):
             table[name] = str(folder / table[name])

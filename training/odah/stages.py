@@ -101,22 +101,6 @@ def load_encoder(encoder: FrameEncoder, weights: str | Path) -> str:
     return loaded.sha256
 
 
-def freeze_others(encoder: FrameEncoder, parts: Sequence[str]) -> list[nn.Module]:
-    """Leave only some parts of an encoder to be trained, by name (none: all); returns the others.
-
-    Raises:
-        BiokinError: it has no such part.
-    """
-    known = dict(encoder.named_children())
-    unknown = sorted(set(parts) - set(known))
-    if unknown:
-        raise BiokinError(
-            f"[train] parts: the encoder has no {', '.join(unknown)}; expected some of {', '.join(known)}."
-        )
-    others = [part for name, part in known.items() if parts and name not in parts]
-    return [part.requires_grad_(False) for part in others]
-
-
 class EncoderTask:
     """See `odah.train.Task`.
 
@@ -142,7 +126,6 @@ class EncoderTask:
         self.epochs, self.shards = settings.epochs, []
         self.skeleton = load_skeleton()
         self.module = FrameEncoder(settings.preset, self.skeleton).to(memory_format=torch.channels_last)
-        self.still = freeze_others(self.module, settings.parts)
         layout = self.module.layout
         self.loss = FrameLoss(layout, settings.weights, settings.preset.rotations).to(fabric.device)
         augmentation = Augmentation(self.skeleton, **settings.augmentation)
@@ -192,8 +175,6 @@ class EncoderTask:
     def losses(self, module: nn.Module, batch: tuple) -> dict[str, torch.Tensor]:
         """See Task."""
         frames, truth = batch
-        for part in self.still:
-            part.eval()
         return self.loss(module(frames), truth, (frames.K, frames.R, frames.t), frames.images.shape[-1])
 
     def state(self) -> dict:
