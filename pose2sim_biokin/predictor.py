@@ -21,8 +21,8 @@ from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.motion import FrameQuality, Motion
 from pose2sim_biokin.network.biokin import FrameBatch, normalize_images
 from pose2sim_biokin.network.checkpoint import load_checkpoint, parameters
+from pose2sim_biokin.network.ensemble import encode
 from pose2sim_biokin.network.heads import Pose
-from pose2sim_biokin.network.mirror import mean_pose, mirror_keypoints, mirror_pose
 from pose2sim_biokin.network.sequence import (
     refine_sequence,
     resample_linear,
@@ -35,7 +35,6 @@ from pose2sim_biokin.skeleton.angles import (
     rotations_to_free_angles_continuous,
 )
 from pose2sim_biokin.skeleton.kinematics import ForwardKinematics
-from pose2sim_biokin.skeleton.mirror import mirror_cameras
 from pose2sim_biokin.skeleton.rotations import ground_to_world
 from pose2sim_biokin.vision.canonical import canonical_frame, ground_from_canonical_ground, to_canonical
 from pose2sim_biokin.vision.hull import hull_center, sample_hull_points
@@ -215,37 +214,19 @@ class Predictor:
     def _encode_batch(
         self, images: np.ndarray, masks: np.ndarray, K: np.ndarray, R: np.ndarray, t: np.ndarray
     ) -> _Frames:
-        """The mean of what the encoder says of frames (B, 2, ...) and of their mirror images.
-
-        Left and right are alike to a network that was trained on both: its two answers differ by chance.
-        """
-        plain = self._encode_once(images, masks, K, R, t)
-        mirrored_cameras = mirror_cameras(K, R, t, images.shape[3])
-        mirrored = self._encode_once(
-            np.ascontiguousarray(images[..., ::-1, :]),
-            np.ascontiguousarray(masks[..., ::-1]),
-            *mirrored_cameras,
-        )
-        skeleton = self.network.skeleton
-        local = plain.local
-        if local is not None:
-            local = (local + mirror_keypoints(mirrored.local, skeleton)) / 2
-        return plain._replace(pose=mean_pose([plain.pose, mirror_pose(mirrored.pose, skeleton)]), local=local)
-
-    def _encode_once(
-        self, images: np.ndarray, masks: np.ndarray, K: np.ndarray, R: np.ndarray, t: np.ndarray
-    ) -> _Frames:
+        """What the network, asked about each of them in several ways, says of frames (B, 2, ...)."""
         images, masks, K, R, t = (torch.from_numpy(array) for array in (images, masks, K, R, t))
         masks, K, R, t = masks[:, :, None] != 0, K.float(), R.float(), t.float()
-        size = self.network.preset.points.count
+        size = self.network.preset.points.in_use
         points, _, fill = sample_hull_points(masks, K, R, t, size, seed=self.seed)
         ends = torch.quantile(points, points.new_tensor([0.05, 0.95]), dim=1)
         canonical = canonical_frame(hull_center(points), R[:, 0])
         R, t, points = to_canonical(canonical, R, t, points)
         batch = FrameBatch(normalize_images(images.permute(0, 1, 4, 2, 3)), masks.float(), K, R, t, points)
-        out = self.network.encode(FrameBatch(*(part.to(self.device) for part in batch)))
+        batch = FrameBatch(*(part.to(self.device) for part in batch))
+        pose, local = encode(self.network, batch)
         turn, origin = (part.to(self.device) for part in ground_from_canonical_ground(canonical))
-        return _Frames(turn_pose(out.pose, turn, origin), out.local, turn, origin, fill, ends[1] - ends[0])
+        return _Frames(turn_pose(pose, turn, origin), local, turn, origin, fill, ends[1] - ends[0])
 
     def _place(self, pose: Pose, centers: Tensor) -> Pose:
         """A pelvis for networks that predict none: the body's mass centre goes to the hull's centre."""

@@ -9,17 +9,18 @@ from torch import Tensor, nn
 
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.fit import PoseFit
-from pose2sim_biokin.network.hands import HandLook, HandTurns, join_views
+from pose2sim_biokin.network.hands import HandLook, HandTurns
 from pose2sim_biokin.network.heads import (
     SCALE_UNIT,
     AngleLayout,
     DirectHead,
     KeypointHead,
     Pose,
+    local_keypoints,
     pose_features,
 )
 from pose2sim_biokin.network.hourglass import StackedHourglass
-from pose2sim_biokin.network.look import USUAL_M, SecondLook
+from pose2sim_biokin.network.look import SecondLook
 from pose2sim_biokin.network.meeting import cell_rays
 from pose2sim_biokin.network.points import (
     FlattenPoints,
@@ -123,6 +124,11 @@ class FrameEncoder(nn.Module):
         self.hourglass = StackedHourglass(hourglass, centers)
         self.sampled_width = (hourglass.out_channels or hourglass.channels) * points.stacks_sampled
         if points.head == "flatten":
+            if points.finer != 1:
+                raise BiokinError(
+                    f"preset {preset.name!r}: points.finer is {points.finer}, but flattened points are "
+                    "always as many; set it to 1."
+                )
             self.points = FlattenPoints(points, self.sampled_width)
             self.head = DirectHead(self.layout, self.points.width)
         else:
@@ -185,11 +191,8 @@ class FrameEncoder(nn.Module):
             hands = self.hands(batch.images, batch.masks, cameras, keypoints.detach().float())
         with torch.autocast(keypoints.device.type, enabled=False):
             keypoints = world_to_ground(keypoints.float())
-            pose, local = self.head(keypoints, tokens.float(), keypoints.new_zeros(len(keypoints), 0))
-            local = local[:, : 2 * self.layout.bodies]
-            if doubt is not None:
-                unsure = (doubt[:, : local.shape[1], None] / USUAL_M).log() / 2
-                local = torch.cat([local, unsure], -1)
+            pose = self.head(keypoints, tokens.float(), keypoints.new_zeros(len(keypoints), 0))
+            local = local_keypoints(keypoints, doubt, self.layout)
             feature = pose_features(pose, local, self.layout, True)
             angles = self.layout.angles(pose)
         return FrameOutput(pose, angles, keypoints, local, feature, heats, peaks, hands, doubt)
@@ -259,14 +262,6 @@ class BiokinNetwork(nn.Module):
             count = keypoint_count(preset, skeleton)
             self.fit = PoseFit(preset.fit, self.encoder.layout, count, preset.hands.channels > 0)
         self.refiner = Refiner(preset, self.encoder.layout) if preset.refinement else None
-
-    def encode(self, batch: FrameBatch) -> FrameOutput:
-        """The encoder's output, its pose fitted to its keypoints and hands where the preset says so."""
-        out = self.encoder(batch)
-        if self.fit is None:
-            return out
-        hands = out.hands and join_views(out.hands)
-        return out._replace(pose=self.fit(out.pose, out.keypoints, hands, out.doubt))
 
     @property
     def layout(self) -> AngleLayout:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pose2sim_biokin.network.look import USUAL_M
 from pose2sim_biokin.network.presets import Preset
 from pose2sim_biokin.skeleton.angles import (
     CONSTRAINED,
@@ -135,12 +136,8 @@ class KeypointHead(nn.Module):
         nn.init.normal_(self.out.weight, std=0.01)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, keypoints: Tensor, tokens: Tensor, extra: Tensor) -> tuple[Pose, Tensor]:
-        """Keypoints (B, K, 3) in ground axes, tokens (B, K, token), extra (B, width).
-
-        Returns:
-            the pose, and the keypoints in the pelvis's estimated frame (B, K, 3), which it is relative to.
-        """
+    def forward(self, keypoints: Tensor, tokens: Tensor, extra: Tensor) -> Pose:
+        """The pose of keypoints (B, K, 3) in ground axes, tokens (B, K, token), extra (B, width)."""
         layout = self.layout
         local, frame = to_root_frame(keypoints, layout)
         bones = local[:, self._children] - local[:, self._parents]
@@ -173,7 +170,7 @@ class KeypointHead(nn.Module):
         pelvis = None
         if self.preset.pelvis:
             pelvis = keypoints[:, 0] + (frame @ (0.1 * p)[..., None])[..., 0]
-        return Pose(rotations, a, scales, pelvis), local
+        return Pose(rotations, a, scales, pelvis)
 
 
 def to_root_frame(keypoints: Tensor, layout: AngleLayout) -> tuple[Tensor, Tensor]:
@@ -187,6 +184,17 @@ def to_root_frame(keypoints: Tensor, layout: AngleLayout) -> tuple[Tensor, Tenso
     root = (right + left) / 2
     frame = root_frame(right - left, lumbar - root).detach()
     return (keypoints - root[:, None]) @ frame, frame
+
+
+def local_keypoints(keypoints: Tensor, doubt: Tensor | None, layout: AngleLayout) -> Tensor:
+    """Joint and mass centres among keypoints (B, K, 3) in the pelvis's estimated frame (B, 2 nb, 3); where
+    their doubts (B, K) are known (B, 2 nb, 4), the last ln(doubt / 1 cm) / 2.
+    """
+    local = to_root_frame(keypoints, layout)[0][:, : 2 * layout.bodies]
+    if doubt is None:
+        return local
+    unsure = (doubt[:, : local.shape[1], None] / USUAL_M).log() / 2
+    return torch.cat([local, unsure], -1)
 
 
 def root_frame(lateral: Tensor, up: Tensor) -> Tensor:

@@ -68,7 +68,8 @@ class PointSize:
     Attributes:
         head: "flatten" (the published shared MLP and flattening, which depends on the points' order) or
             "attention" (each keypoint is a weighted mean of the points).
-        count: hull points, N.
+        count: hull points, N, in training.
+        finer: in use so many times as many, which lie more evenly ("attention" only).
         stacks_sampled: how many of the last stacks are sampled at the points.
         hidden: widths of the shared MLP; the last one is the published L'.
         dense: widths after flattening ("flatten") or of the MLP behind the pooled keypoints ("attention").
@@ -81,12 +82,18 @@ class PointSize:
 
     head: str = "flatten"
     count: int = 500
+    finer: int = 1
     stacks_sampled: int = 4
     hidden: tuple[int, ...] = (512, 512, 32)
     dense: tuple[int, ...] = (128, 128)
     token: int = 0
     markers: bool = False
     triangulate: bool = False
+
+    @property
+    def in_use(self) -> int:
+        """Hull points when the network is used."""
+        return self.count * self.finer
 
 
 @dataclass(frozen=True)
@@ -243,6 +250,7 @@ FAST = Preset(
     points=PointSize(
         head="attention",
         count=256,
+        finer=4,
         stacks_sampled=1,
         hidden=(128, 128),
         dense=(512, 512),
@@ -275,9 +283,9 @@ def get_preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def without_refinement(preset: Preset) -> Preset:
-    """The frame encoder alone."""
-    return replace(preset, refinement=None, fit=None)
+def encoder_alone(preset: Preset) -> Preset:
+    """What decides which weights a frame encoder has; equal for encoders that can take each other's."""
+    return replace(preset, refinement=None, fit=None, points=replace(preset.points, finer=1))
 
 
 _NESTED = {

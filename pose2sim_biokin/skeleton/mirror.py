@@ -29,6 +29,15 @@ def mirror_indices(names: Sequence[str]) -> np.ndarray:
     )
 
 
+def mirror_markers(names: Sequence[str]) -> np.ndarray:
+    """For each marker the index of its mirror image: those that begin with R and L exchanged, if there are
+    both.
+    """
+    names, other = list(names), {"R": "L", "L": "R"}
+    images = [other.get(name[:1], name[:1]) + name[1:] for name in names]
+    return np.array([names.index(image) if image in names else i for i, image in enumerate(images)])
+
+
 def mirror_signs(names: Sequence[str]) -> np.ndarray:
     """-1 for each name of a coordinate that changes sign in the mirror, else 1; float32."""
     return np.array([-1 if name in ODD else 1 for name in names], dtype=np.float32)

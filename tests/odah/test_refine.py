@@ -31,7 +31,7 @@ from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.biokin import BiokinNetwork, Refiner
 from pose2sim_biokin.network.checkpoint import load_checkpoint, save_checkpoint
 from pose2sim_biokin.network.heads import AngleLayout, Pose
-from pose2sim_biokin.network.presets import without_refinement
+from pose2sim_biokin.network.presets import encoder_alone
 from pose2sim_biokin.network.sequence import refine_windows, turn_pose
 from pose2sim_biokin.skeleton import load_skeleton
 from pose2sim_biokin.skeleton.mirror import mirror_cameras, mirror_coordinates, mirror_indices
@@ -48,7 +48,7 @@ def folder(tmp_path_factory):
     write_shard(folder / "dense" / "shard-00000", 128, 32, seed=3, dense=True)
     (folder / "tiny.toml").write_text(TINY_EXPERIMENT, encoding="utf-8")
     torch.manual_seed(0)
-    preset = without_refinement(read_settings(folder / "tiny.toml").preset)
+    preset = encoder_alone(read_settings(folder / "tiny.toml").preset)
     network = BiokinNetwork(preset, SKELETON)
     save_checkpoint(network, folder / "encoder.pt", {"training": {"steps": 7}, "refinement": None})
     return folder

@@ -18,7 +18,7 @@ from torch import Tensor
 from odah.loop import CHECKPOINT, save_atomically
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.checkpoint import load_checkpoint
-from pose2sim_biokin.network.presets import Preset, without_refinement
+from pose2sim_biokin.network.presets import Preset, encoder_alone
 
 
 def blended(first: dict[str, Tensor], second: dict[str, Tensor], share: float) -> dict[str, Tensor]:
@@ -47,7 +47,7 @@ def blend_run(run: Path, weights: str, share: float, output: Path) -> None:
     state = torch.load(run / CHECKPOINT, map_location="cpu", weights_only=True)
     loaded = load_checkpoint(weights)
     own = Preset.from_dict(state["preset"])
-    found, wanted = (without_refinement(preset) for preset in (own, loaded.network.preset))
+    found, wanted = (encoder_alone(preset) for preset in (own, loaded.network.preset))
     if "encoder" not in state or found != wanted:
         what = f"of preset {own.name!r}, of other sizes" if "encoder" in state else "of another stage"
         raise BiokinError(

@@ -22,8 +22,9 @@ from odah.settings import read_settings
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import OutputSet
 from pose2sim_biokin.network.biokin import FrameEncoder, keypoint_count
+from pose2sim_biokin.network.ensemble import ask
 from pose2sim_biokin.network.fit import PoseFit
-from pose2sim_biokin.network.hands import HandDirections, across, join_views, wrist_sides
+from pose2sim_biokin.network.hands import HandDirections, across, wrist_sides
 from pose2sim_biokin.network.heads import AngleLayout, Pose
 from pose2sim_biokin.network.presets import FitSize
 
@@ -61,20 +62,19 @@ class Answers(NamedTuple):
 
 @torch.no_grad()
 def answers(encoder: FrameEncoder, shards: ShardSet) -> Answers:
-    """The encoder's answers to all pairs, as they are."""
+    """The encoder's answers to all pairs, asked as in use."""
     encoder.eval()
-    maker = FrameMaker(encoder.layout, encoder.preset.points.count)
+    maker = FrameMaker(encoder.layout, encoder.preset.points.in_use)
     parts = []
     for batch, truth in ordered_batches(shards, maker, 32):
-        out = encoder(batch)
+        out = ask(encoder, batch)
         if out.keypoints is None or out.pose.pelvis is None:
             raise BiokinError(
                 f"preset {encoder.preset.name!r} predicts no keypoints or no pelvis: nothing to fit to."
             )
         wanted = truth.keypoints[:, : out.keypoints.shape[1]]
         sides = wrist_sides(truth.keypoints, encoder.layout.skeleton)
-        hands = out.hands and join_views(out.hands)
-        parts.append((out.pose, out.keypoints, hands, out.doubt, truth.pose, wanted, sides))
+        parts.append((out.pose, out.keypoints, out.hands, out.doubt, truth.pose, wanted, sides))
     pose, keypoints, hands, doubt, truth, wanted, sides = zip(*parts, strict=True)
     pose, truth = (Pose(*map(torch.cat, zip(*part, strict=True))) for part in (pose, truth))
     hands = hands[0] and HandDirections(*map(torch.cat, zip(*hands, strict=True)))

@@ -15,7 +15,7 @@ from odah.loop import CHECKPOINT
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.biokin import BiokinNetwork
 from pose2sim_biokin.network.checkpoint import load_checkpoint
-from pose2sim_biokin.network.presets import FitSize, Preset, RefinementSize, without_refinement
+from pose2sim_biokin.network.presets import FitSize, Preset, RefinementSize, encoder_alone
 from pose2sim_biokin.skeleton import load_skeleton
 
 
@@ -83,7 +83,7 @@ def frozen_encoder(run: Path | None, weights: str | Path | None, preset: Preset)
             network.fit.load_state_dict(fit[1])
     else:
         loaded = load_checkpoint(weights)
-        if without_refinement(loaded.network.preset) != without_refinement(preset):
+        if encoder_alone(loaded.network.preset) != encoder_alone(preset):
             raise BiokinError(
                 f"{loaded.path}: its encoder (preset {loaded.network.preset.name!r}) is not that of the "
                 f"experiment (preset {preset.name!r}); give the experiment file it was trained with."

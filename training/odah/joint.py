@@ -27,7 +27,7 @@ from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.biokin import BiokinNetwork, FrameBatch, FrameOutput
 from pose2sim_biokin.network.checkpoint import load_checkpoint
 from pose2sim_biokin.network.heads import Pose
-from pose2sim_biokin.network.presets import without_refinement
+from pose2sim_biokin.network.presets import encoder_alone
 from pose2sim_biokin.network.sequence import refine_windows, turn_pose
 from pose2sim_biokin.skeleton import load_skeleton
 from pose2sim_biokin.skeleton.kinematics import ForwardKinematics
@@ -120,7 +120,7 @@ class JointTask:
         """
         loaded = load_checkpoint(weights)
         found, wanted = loaded.network.preset, self.settings.preset
-        if without_refinement(found) != without_refinement(wanted):
+        if encoder_alone(found) != encoder_alone(wanted):
             raise BiokinError(
                 f"{loaded.path}: its encoder (preset {found.name!r}) is not that of the experiment (preset "
                 f"{wanted.name!r}); give the experiment file it was trained with."
@@ -202,7 +202,8 @@ class JointTask:
 
     def _batch(self, shards: ShardSet, rows: np.ndarray, augmentation, rng: np.random.Generator) -> tuple:
         """Frames, truth, and the canonical frames' rotations and origins, of windows, rows (W, T)."""
-        count = self.settings.preset.points.count
+        points = self.settings.preset.points
+        count = points.in_use if augmentation is None else points.count
         made = [window_frames(self.layout, count, shards, window, augmentation, rng) for window in rows]
         frames, truth = (_concatenated(parts) for parts in zip(*made, strict=True))
         turn, origin = ground_from_canonical_ground(truth.frame)

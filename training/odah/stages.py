@@ -26,7 +26,7 @@ from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.biokin import FrameEncoder
 from pose2sim_biokin.network.checkpoint import load_checkpoint
 from pose2sim_biokin.network.hands import join_views, wrist_sides
-from pose2sim_biokin.network.presets import without_refinement
+from pose2sim_biokin.network.presets import encoder_alone
 from pose2sim_biokin.skeleton import load_skeleton
 
 _SHOWN = 4  # pairs in the picture of a validation
@@ -78,7 +78,7 @@ def load_encoder(encoder: FrameEncoder, weights: str | Path) -> str:
         BiokinError: no such weights, or their encoder is not of the same preset.
     """
     loaded = load_checkpoint(weights)
-    found, wanted = (without_refinement(p) for p in (loaded.network.preset, encoder.preset))
+    found, wanted = (encoder_alone(p) for p in (loaded.network.preset, encoder.preset))
     if wanted.hourglass.meeting.layers and not found.hourglass.meeting.layers:
         wanted = replace(wanted, hourglass=replace(wanted.hourglass, meeting=found.hourglass.meeting))
     wanted = replace(wanted, background=found.background)
@@ -131,7 +131,8 @@ class EncoderTask:
         augmentation = Augmentation(self.skeleton, **settings.augmentation)
         count = settings.preset.points.count
         self.maker = FrameMaker(copy.deepcopy(layout), count, augmentation).to(fabric.device)
-        self.plain = FrameMaker(copy.deepcopy(layout), count).to("cpu")  # where errors are counted
+        in_use = settings.preset.points.in_use
+        self.plain = FrameMaker(copy.deepcopy(layout), in_use).to("cpu")  # where errors are counted
         self.folders = cached_folders(train, "train", output, settings, fabric=fabric)
         folders = cached_folders(validation, "val", output, settings, fabric=fabric)
         self.validation = ShardSet(find_shards(folders)) if folders else None

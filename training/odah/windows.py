@@ -21,6 +21,7 @@ from odah.dataset import FrameMaker, RawBatch, ShardSet, Targets
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import atomic_path
 from pose2sim_biokin.network.biokin import BiokinNetwork, FrameBatch
+from pose2sim_biokin.network.ensemble import VARIANTS, encode
 from pose2sim_biokin.network.heads import AngleLayout, Pose
 from pose2sim_biokin.network.mirror import mirror_keypoints, mirror_pose
 from pose2sim_biokin.network.sequence import turn_pose
@@ -153,11 +154,11 @@ def encode_window(
 ) -> Windows:
     """The encoder's poses (with the fit) of one window, rows (T,); no axis W. See `window_frames`."""
     network.eval()
-    batch, truth = window_frames(network.layout, network.preset.points.count, shards, rows, augmentation, rng)
-    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-        out = network.encode(batch)
+    points = network.preset.points.in_use
+    batch, truth = window_frames(network.layout, points, shards, rows, augmentation, rng)
+    pose, local = encode(network, batch, mixed=mixed)
     turn, origin = ground_from_canonical_ground(truth.frame)
-    return Windows(turn_pose(out.pose, turn, origin), out.local, turn, turn_pose(truth.pose, turn, origin))
+    return Windows(turn_pose(pose, turn, origin), local, turn, turn_pose(truth.pose, turn, origin))
 
 
 def encode_windows(
@@ -251,7 +252,7 @@ def _choose(chosen: Tensor, yes: Windows, no: Windows) -> Windows:
 
 
 def _digest_of_encoder(network: BiokinNetwork) -> str:
-    digest = hashlib.sha256(str(network.preset.fit).encode("utf-8"))
+    digest = hashlib.sha256(f"{network.preset.fit} {network.preset.points.in_use} {VARIANTS}".encode())
     for name, value in network.state_dict().items():
         if name.startswith("refiner."):
             continue

@@ -14,6 +14,7 @@ from odah.evaluation.errors import Posed, frame_errors, pose_skeleton
 from odah.evaluation.summary import Scored, motion_name, separation_name
 from odah.windows import window_rows
 from pose2sim_biokin.errors import BiokinError
+from pose2sim_biokin.network.ensemble import encode
 from pose2sim_biokin.network.heads import AngleLayout, Pose
 from pose2sim_biokin.network.sequence import turn_pose
 from pose2sim_biokin.predictor import Predictor, ViewCrops
@@ -64,12 +65,12 @@ def score_cache(
 def score_frames(
     predictor: Predictor, shards: ShardSet, data: str, method: str, limit: int | None = None
 ) -> list[Scored]:
-    """Errors of the frame encoder on single pairs, as in training, without augmentation; one item a clip."""
+    """Errors of the frame encoder on single pairs, asked as in use; one item a clip."""
     network = predictor.network
-    maker = FrameMaker(network.layout, network.preset.points.count)
+    maker = FrameMaker(network.layout, network.preset.points.in_use)
     columns: dict[str, list[np.ndarray]] = {}
     for batch, truth in ordered_batches(shards, maker, _BATCH, limit=limit):
-        out = network.encode(type(batch)(*(part.to(predictor.device) for part in batch))).pose
+        out, _ = encode(network, type(batch)(*(part.to(predictor.device) for part in batch)))
         out = Pose(*(None if part is None else part.cpu() for part in out))
         turn, origin = ground_from_canonical_ground(truth.frame)
         posed = [_posed(turn_pose(pose, turn, origin), network.layout) for pose in (out, truth.pose)]
