@@ -108,7 +108,7 @@ def test_from_a_run_to_weights_with_the_fit(tmp_path, capsys):
     assert record == json.loads(capsys.readouterr().out[-len((run / "fit.json").read_text("utf-8")) - 1 :])
     assert 0 < record["hands_deg"] < 180
     chosen = record["strengths"][f"{record['chosen']:g}"]
-    for name in ("keypoints_alone", "without_doubt"):
+    for name in ("keypoints_alone", "without_doubt", "asked_once"):
         assert record[name].keys() == chosen.keys() and record[name] != chosen
     assert record["pairs"] == 128 and record["measured_on_pairs"] == 64
     found = {float(k): v["constrained_mae_deg"] for k, v in record["strengths"].items()}

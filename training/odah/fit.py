@@ -8,6 +8,7 @@ fit.json; the fit is left out if it is no better. `odah.refine` and `odah.export
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from odah.settings import read_settings
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import OutputSet
 from pose2sim_biokin.network.biokin import FrameEncoder, keypoint_count
-from pose2sim_biokin.network.ensemble import ask
+from pose2sim_biokin.network.ensemble import PLAIN, VARIANTS, Variant, ask
 from pose2sim_biokin.network.fit import PoseFit
 from pose2sim_biokin.network.hands import HandDirections, across, wrist_sides
 from pose2sim_biokin.network.heads import AngleLayout, Pose
@@ -61,13 +62,13 @@ class Answers(NamedTuple):
 
 
 @torch.no_grad()
-def answers(encoder: FrameEncoder, shards: ShardSet) -> Answers:
-    """The encoder's answers to all pairs, asked as in use."""
+def answers(encoder: FrameEncoder, shards: ShardSet, variants: Sequence[Variant] = VARIANTS) -> Answers:
+    """The encoder's answers to all pairs; by default asked as in use."""
     encoder.eval()
     maker = FrameMaker(encoder.layout, encoder.preset.points.in_use)
     parts = []
     for batch, truth in ordered_batches(shards, maker, 32):
-        out = ask(encoder, batch)
+        out = ask(encoder, batch, variants)
         if out.keypoints is None or out.pose.pelvis is None:
             raise BiokinError(
                 f"preset {encoder.preset.name!r} predicts no keypoints or no pelvis: nothing to fit to."
@@ -131,7 +132,9 @@ def measure_fit(encoder: FrameEncoder, shards: ShardSet) -> tuple[PoseFit, dict]
         found[strength] = errors_of(encoder.layout, fit, other)
     best = min(found, key=lambda strength: found[strength]["constrained_mae_deg"])
     head = errors_of(encoder.layout, None, other)
-    looked = {}
+    once = answers(encoder, shards, [PLAIN])
+    fit = calibrated(PoseFit(FitSize(strength=best), encoder.layout, count, hands), once.select(first))
+    looked = {"asked_once": errors_of(encoder.layout, fit, once.select(~first))}
     told = {part for part in ("hands", "doubt") if getattr(seen, part) is not None}
     for name, parts in (("keypoints_alone", {"hands", "doubt"}), ("without_doubt", {"doubt"})):
         what = dict.fromkeys(parts & told)

@@ -78,6 +78,8 @@ def model_card(record: dict) -> str:
             ways[hands] = fit["without_doubt"]
         last = doubts if hands in ways or "hands_deg" not in fit else hands
         ways[last if "keypoints_alone" in fit else "with the fit"] = best
+        if "asked_once" in fit:
+            ways["all that, but asked once"] = fit["asked_once"]
         lines += ["", "## Fit of the skeleton to the keypoints", ""]
         lines += ["Validation subjects that it was not measured on:", ""]
         lines += _table(
