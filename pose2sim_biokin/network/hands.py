@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pose2sim_biokin.network.points import sample_maps
+from pose2sim_biokin.network.points import full_precision, sample_maps
 from pose2sim_biokin.network.presets import HandSize
 from pose2sim_biokin.skeleton.model import Skeleton
 from pose2sim_biokin.skeleton.rotations import world_to_ground
@@ -71,6 +71,7 @@ class Patches(NamedTuple):
     axis: Tensor
 
 
+@full_precision
 def hand_patches(
     elbows: Tensor, wrists: Tensor, K: Tensor, R: Tensor, t: Tensor, side: int, reach: float
 ) -> Patches:

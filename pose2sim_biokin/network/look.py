@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pose2sim_biokin.network.meeting import AttentionLayer
-from pose2sim_biokin.network.points import project, sample_maps
+from pose2sim_biokin.network.points import full_precision, project, sample_maps
 from pose2sim_biokin.network.presets import LookSize
 
 _RINGS_PX = 3.0, 6.0  # on which the early and the late maps are sampled, in pixels of crops of 128
@@ -104,6 +104,7 @@ class SecondLook(nn.Module):
         return Looked(moved, usual * out[..., 4].clamp(-4, 4).exp(), x)
 
 
+@full_precision
 def _geometry(keypoints: Tensor, R: Tensor, t: Tensor) -> Tensor:
     """(B, 2, K, 9) of each view, in its camera's axes: the way from the first keypoint, the direction from
     which the other view looks, and the vertical.

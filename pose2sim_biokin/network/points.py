@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import NamedTuple
 
 import torch
@@ -11,6 +13,20 @@ from torch.nn import functional as F
 from pose2sim_biokin.network.presets import PointSize
 
 
+def full_precision(geometry: Callable) -> Callable:
+    """The function without autocast, on the device of its first tensor: pixels and metres need all their
+    digits, products of bfloat16 numbers have two or three.
+    """
+
+    @wraps(geometry)
+    def wrapped(first: Tensor, *others, **more):
+        with torch.autocast(first.device.type, enabled=False):
+            return geometry(first, *others, **more)
+
+    return wrapped
+
+
+@full_precision
 def project(points: Tensor, K: Tensor, R: Tensor, t: Tensor) -> Tensor:
     """Points (B, N, 3) to the pixels (B, 2, N, 2) of two cameras K, R (B, 2, 3, 3), t (B, 2, 3)."""
     camera = points[:, None] @ R.transpose(-1, -2) + t[:, :, None]
@@ -49,6 +65,7 @@ def heatmap_peaks(logits: Tensor, size: int) -> HeatmapPeaks:
     return HeatmapPeaks(mean * ((size - 1) / (side - 1)), spread)
 
 
+@full_precision
 def pixel_rays(pixels: Tensor, K: Tensor, R: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """Unit directions (B, 2, M, 3) of the rays through pixels (B, 2, M, 2) of two cameras K, R (B, 2, 3, 3),
     t (B, 2, 3), and the cameras' centres (B, 2, 1, 3), m, both in the cameras' frame.

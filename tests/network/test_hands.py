@@ -167,3 +167,12 @@ def test_hands_need_keypoints_with_markers():
     preset = FAST.override({"points": {"markers": False}})
     with pytest.raises(BiokinError, match="hands.*points.markers"):
         FrameEncoder(preset, SKELETON)
+
+
+def test_patches_are_cut_at_the_same_place_under_autocast():
+    cameras, (elbows, wrists) = views(3), arms(3)
+    wanted = hand_patches(elbows, wrists, *cameras, SIDE, REACH)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = hand_patches(elbows, wrists, *cameras, SIDE, REACH)
+    for part, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(part, other, atol=0, rtol=0)

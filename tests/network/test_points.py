@@ -2,7 +2,14 @@
 
 import torch
 
-from pose2sim_biokin.network.points import heatmap_peaks, intersect_rays, project, sample_maps, solve3
+from pose2sim_biokin.network.points import (
+    heatmap_peaks,
+    intersect_rays,
+    pixel_rays,
+    project,
+    sample_maps,
+    solve3,
+)
 from pose2sim_biokin.network.unet import fold_time, unfold_time
 
 K = torch.tensor([[200.0, 0, 31.5], [0, 200, 31.5], [0, 0, 1]]).expand(1, 2, 3, 3)
@@ -66,3 +73,21 @@ def test_folding_time_is_reversible():
     assert folded.shape == (2, 24, 4, 1)
     assert torch.equal(unfold_time(folded, 4), x)
     assert torch.equal(folded[0, :4, 0, 0], x[0, 0, :4, 0])
+
+
+def test_geometry_keeps_its_digits_under_autocast():
+    """Pixels of a point 4 m away, as in full precision: bfloat16 has a step of 0.03 m there."""
+    K = torch.tensor([[180.0, 0, 63.5], [0, 180.0, 63.5], [0, 0, 1]]).expand(1, 2, 3, 3)
+    R = torch.eye(3).expand(1, 2, 3, 3)
+    t = torch.tensor([0.1234, -0.0567, 4.0123]).expand(1, 2, 3)
+    points = torch.tensor([[[0.3217, 0.4321, 0.0987]]])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (points @ R[:, 0]).dtype == torch.bfloat16  # it is on
+        pixels = project(points, K, R, t)
+        direction, center = pixel_rays(pixels, K, R, t)
+    x, y, z = 0.3217 + 0.1234, 0.4321 - 0.0567, 0.0987 + 4.0123
+    wanted = torch.tensor([180 * x / z + 63.5, 180 * y / z + 63.5]).expand(1, 2, 1, 2)
+    torch.testing.assert_close(pixels, wanted, atol=1e-4, rtol=0)
+    ray = torch.tensor([x, y, z]) / (x * x + y * y + z * z) ** 0.5
+    torch.testing.assert_close(direction, ray.expand(1, 2, 1, 3), atol=1e-6, rtol=0)
+    torch.testing.assert_close(center[0, 0, 0], -t[0, 0])
