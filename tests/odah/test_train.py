@@ -232,7 +232,7 @@ def test_the_smoke_experiment_learns_a_batch_by_heart(tmp_path):
     lines = (tmp_path / "run" / "validation.jsonl").read_text("utf-8").splitlines()
     summary = json.loads(lines[-1])
     assert summary["constrained_mae_deg"] < 2 < summary["mean_pose_deg"]
-    assert max(summary["rotation_deg"].values()) < 30 and summary["step"] == 200
+    assert max(summary["rotation_deg"].values()) < 30 and summary["step"] == 240
 
 
 def test_encoder_and_refinement_learn_together(cache, tmp_path):
