@@ -8,10 +8,8 @@ fitted once, to what both say. To ask in all four ways costs twice as much and b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,9 +17,9 @@ from torch.nn import functional as F
 from pose2sim_biokin.network.biokin import BiokinNetwork, FrameBatch, FrameEncoder
 from pose2sim_biokin.network.hands import HandDirections, across, join_views
 from pose2sim_biokin.network.heads import Pose, local_keypoints
-from pose2sim_biokin.network.mirror import mean_pose, mirror_pose
+from pose2sim_biokin.network.mirror import mean_pose, mirror_keypoints, mirror_pose
 from pose2sim_biokin.network.sequence import turn_pose
-from pose2sim_biokin.skeleton.mirror import mirror_indices, mirror_markers
+from pose2sim_biokin.skeleton.mirror import mirror_cameras
 from pose2sim_biokin.skeleton.model import Skeleton
 from pose2sim_biokin.vision.canonical import canonical_frame, ground_from_canonical_ground, to_canonical
 
@@ -84,11 +82,8 @@ def shown(batch: FrameBatch, variant: Variant) -> tuple[FrameBatch, Tensor]:
     images, masks, K, R, t, points = batch
     if variant.mirror:
         # the mirror reverses the canonical X, as that of recorded cameras does (skeleton.mirror)
-        flip = R.new_tensor([-1.0, 1.0, 1.0])
-        images, masks, K = images.flip(-1), masks.flip(-1), K.clone()
-        K[..., 0, 2] = images.shape[-1] - 1 - K[..., 0, 2]
-        K[..., 0, 1] = -K[..., 0, 1]
-        R, t, points = R * flip[:, None] * flip, t * flip, points * flip
+        images, masks, points = images.flip(-1), masks.flip(-1), points * points.new_tensor([-1.0, 1.0, 1.0])
+        K, R, t = mirror_cameras(K, R, t, images.shape[-1])
     if variant.swap:
         images, masks, K, R, t = (part.flip(1) for part in (images, masks, K, R, t))
     frame = canonical_frame(points.new_zeros(len(points), 3), R[:, 0])
@@ -122,14 +117,13 @@ def turned(answer: Answer, rotation: Tensor) -> Answer:
 def mirrored(answer: Answer, skeleton: Skeleton) -> Answer:
     """An answer seen in the mirror that reverses ground Z; left and right exchanged."""
     pose, keypoints, doubt, hands = answer
-    flip = pose.scales.new_tensor([1.0, 1.0, -1.0])
-    if keypoints is not None:
-        bodies = mirror_indices(skeleton.body_names)
-        other = [bodies, bodies + len(bodies), mirror_markers(skeleton.marker_names) + 2 * len(bodies)]
-        index = torch.from_numpy(np.concatenate(other)[: keypoints.shape[1]]).to(keypoints.device)
-        keypoints = keypoints[:, index] * flip
-        doubt = None if doubt is None else doubt[:, index]
+    if doubt is not None:
+        told = mirror_keypoints(torch.cat([keypoints, doubt[..., None]], -1), skeleton)
+        keypoints, doubt = told[..., :3], told[..., 3]
+    elif keypoints is not None:
+        keypoints = mirror_keypoints(keypoints, skeleton)
     if hands is not None:
+        flip = pose.scales.new_tensor([1.0, 1.0, -1.0])
         direction, axis, concentration = (part.flip(1) for part in hands)
         hands = HandDirections(direction * flip, axis * flip, concentration)
     return Answer(mirror_pose(pose, skeleton), keypoints, doubt, hands)
@@ -160,9 +154,9 @@ def join_answers(answers: Sequence[Answer]) -> Answer:
         first = hands.axis
         # forearms' axes have no direction of their own
         axes = [a.hands.axis * (a.hands.axis * first).sum(-1, keepdim=True).sign() for a in answers]
-        axis = F.normalize(reduce(torch.add, axes), dim=-1, eps=1e-4)
+        axis = F.normalize(torch.stack(axes).sum(0), dim=-1, eps=1e-4)
         seen = [answer.hands.direction * answer.hands.concentration[..., None] for answer in answers]
-        mean = reduce(torch.add, seen) / len(answers)
+        mean = torch.stack(seen).mean(0)
         direction = across(mean, axis)
         hands = HandDirections(direction, axis, (mean * direction).sum(-1))
     return Answer(pose, keypoints, doubt, hands)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pose2sim_biokin.network.heads import Pose
 from pose2sim_biokin.skeleton.angles import CONSTRAINED
-from pose2sim_biokin.skeleton.mirror import mirror_indices, mirror_signs
+from pose2sim_biokin.skeleton.mirror import mirror_indices, mirror_markers, mirror_signs
 from pose2sim_biokin.skeleton.model import Skeleton
 from pose2sim_biokin.skeleton.rotations import matrix_to_sixd, sixd_to_matrix
 
@@ -31,12 +31,14 @@ def mirror_pose(pose: Pose, skeleton: Skeleton) -> Pose:
 
 
 def mirror_keypoints(local: Tensor, skeleton: Skeleton) -> Tensor:
-    """Joint and mass centres of all bodies (..., 2 nb, 3) in the pelvis's frame, seen in a mirror; what else
-    is said of them (..., 2 nb, 3 + n) stays theirs.
+    """Joint and mass centres of all bodies (..., 2 nb, 3), and markers behind them if there are, seen in a
+    mirror that reverses the third axis; what else is said of them (..., 2 nb, 3 + n) stays theirs.
     """
     bodies = mirror_indices(skeleton.body_names)
+    markers = mirror_markers(skeleton.marker_names) + 2 * len(bodies)
+    index = np.concatenate([bodies, bodies + len(bodies), markers])[: local.shape[-2]]
     flip = torch.cat([local.new_tensor(_FLIP), local.new_ones(local.shape[-1] - 3)])
-    return local[..., np.concatenate([bodies, bodies + len(bodies)]), :] * flip
+    return local[..., torch.from_numpy(index).to(local.device), :] * flip
 
 
 def mean_pose(poses: Sequence[Pose]) -> Pose:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from pose2sim_biokin.skeleton.model import Skeleton
 
@@ -49,10 +51,14 @@ def mirror_coordinates(coordinates: np.ndarray, skeleton: Skeleton) -> np.ndarra
     return coordinates[..., mirror_indices(names)] * mirror_signs(names).astype(coordinates.dtype)
 
 
-def mirror_cameras(K: np.ndarray, R: np.ndarray, t: np.ndarray, size: int) -> tuple[np.ndarray, ...]:
-    """Cameras (..., 3, 3), (..., 3, 3), (..., 3) that see the mirrored world as flipped pictures."""
+def mirror_cameras(K, R, t, size: int) -> tuple:
+    """Cameras (..., 3, 3), (..., 3, 3), (..., 3), arrays or tensors, that see the mirrored world as flipped
+    pictures.
+    """
     flip = np.array([-1.0, 1.0, 1.0], dtype=np.float32)
-    K = K.copy()
+    if isinstance(R, Tensor):
+        flip = torch.from_numpy(flip).to(R)
+    K = K + 0  # a copy
     K[..., 0, 2] = size - 1 - K[..., 0, 2]
     K[..., 0, 1] = -K[..., 0, 1]
     return K, R * flip[:, None] * flip[None, :], t * flip
