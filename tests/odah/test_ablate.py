@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,12 +106,77 @@ def test_a_refinement_behind_the_frames(folder, tmp_path):
         ablate.ablate(read_matrix(path), data.__class__(data.train, data.validation), tmp_path)
 
 
+def test_runs_go_on_from_given_weights(folder, tmp_path):
+    """Without a rate to learn at, they stay as good as these."""
+    data = Data((str(folder / "frames"),), (str(folder / "frames"),))
+    single = MATRIX[: MATRIX.index("[[table]]", MATRIX.index("[[table]]") + 1)]
+    path = folder / "start.toml"
+    longer = single.replace("steps = 2", "steps = 30\ntrain = { learning_rate = 0.01 }")
+    path.write_text(longer, encoding="utf-8")
+    start = ablate.ablate(read_matrix(path), data, tmp_path / "start", threads=1, log=lambda _: None)[1]
+    (weights,) = [
+        file.parent / "weights.pt"
+        for file in (tmp_path / "start").glob("runs/*/result.json")
+        if json.loads(file.read_text("utf-8"))["frames_17_deg"] == start["frames_17_deg"]
+    ]
+    path = folder / "further.toml"
+    from_there = f'train = {{ learning_rate = 1e-12 }}\ninitial = "{weights.as_posix()}"\nsteps = 2'
+    path.write_text(single.replace("steps = 2", from_there), encoding="utf-8")
+    on = ablate.ablate(read_matrix(path), data, tmp_path / "on", threads=1, log=lambda _: None)[1]
+    path.write_text(single, encoding="utf-8")
+    scratch = ablate.ablate(read_matrix(path), data, tmp_path / "scratch", threads=1, log=lambda _: None)[1]
+    assert on["frames_17_deg"] == pytest.approx(start["frames_17_deg"], abs=0.1)
+    assert abs(scratch["frames_17_deg"] - start["frames_17_deg"]) > 1.0
+
+
+def test_encoder_and_refinement_together(folder, tmp_path, monkeypatch):
+    """They are trained from where the refinement behind the encoder ended."""
+    calls = []
+
+    def call(command, arguments):
+        calls.append([command.__module__, *arguments])
+        return original(command, arguments)
+
+    original = ablate._call
+    monkeypatch.setattr(ablate, "_call", call)
+    monkeypatch.setattr(ablate, "_check_kept", lambda record: None)  # of so short a training never better
+    text = MATRIX[: MATRIX.index("[[table]]")] + (
+        'joint_minutes = 0.02\n[[table]]\ntitle = "Sequences"\n[[table.run]]\nname = "refined"\n'
+        'stage = "refinement"\n[[table.run]]\nname = "together"\nstage = "joint"\n'
+    )
+    path = folder / "together.toml"
+    path.write_text(text, encoding="utf-8")
+    dense = (str(folder / "dense"),)
+    data = Data((str(folder / "frames"),), (str(folder / "frames"),), dense, dense)
+    refined, together = ablate.ablate(read_matrix(path), data, tmp_path, threads=1, log=lambda _: None)
+    assert refined["error"] is None and together["error"] is None
+    trained = [call for call in calls if call[0] == "odah.train"]
+    assert [call[call.index("--stage") + 1] for call in trained if "--stage" in call] == [
+        "refinement",
+        "joint",
+    ]
+    assert len(trained) == 3
+    start = Path(trained[-1][trained[-1].index("--initial") + 1])
+    assert start == next(tmp_path.glob("runs/refinement-*/weights.pt"))
+    before, after = (
+        load_checkpoint(next(tmp_path.glob(f"runs/{stage}-*/weights.pt"))).network
+        for stage in ("refinement", "joint")
+    )
+    assert after.refiner is not None
+    moved = [
+        (a - b).abs().max().item()
+        for a, b in zip(before.encoder.parameters(), after.encoder.parameters(), strict=True)
+    ]
+    assert max(moved) > 0
+    assert together["windows_17_deg"] != refined["windows_17_deg"]
+
+
 def test_a_run_that_fails_is_a_row(folder, tmp_path):
     path = folder / "wrong.toml"
     path.write_text(MATRIX.replace("range = 0.0", "love = 0.0"), encoding="utf-8")
     matrix = read_matrix(path)
     data = Data((str(folder / "frames"),), (str(folder / "frames"),))
-    only = ablate.Matrix((("Losses", matrix.tables[1][1][1:]),), 1, 1.0, 1.0)
+    only = replace(matrix, tables=(("Losses", matrix.tables[1][1][1:]),), steps=1)
     (row,) = ablate.ablate(only, data, tmp_path, threads=1, log=lambda _: None)
     assert "exit code 1" in row["error"] or "love" in row["error"]
     assert "without ranges (failed" in markdown([row])

@@ -6,19 +6,22 @@
 CONFIG are matrices of experiments (TOML): tables of runs, each of which states what differs from the base:
 
     base = "fast.toml"              experiment file that all runs begin with, beside the matrix
+    train = { learning_rate = 4e-4 }  tables of an experiment file that differ from it, in all runs
+    initial = "default"             weights that all encoders start from; without, from scratch
     minutes = 30                    of each encoder; or steps = 2000
     refinement_minutes = 8          of each refinement
+    joint_minutes = 30              of each joint training
     [[table]]
     title = "Losses"
     [[table.run]]
     name = "without the ranges"
     loss = { range = 0.0 }          any table of an experiment file: preset, loss, augmentation, train
     share = 0.25                    of the training shards, the first ones
-    stage = "refinement"            behind the frame encoder, on --windows; or "joint": both together
+    stage = "refinement"            behind the frame encoder, on --windows; or "joint": then both together
 
-All runs start from the same weights (the seed's) and are ended alike. A run is known by all that decides what
-it is, so runs that several tables have in common are made once, and a command that was cut off goes on where
-it stopped. Writes ablation.json, .csv and .md; the runs are in runs/.
+All runs start from the same weights (by default the seed's) and are ended alike; none has a fit (`odah.fit`).
+A run is known by all that decides what it is, so runs that several tables have in common are made once, and a
+command that was cut off goes on where it stopped. Writes ablation.json, .csv and .md; the runs are in runs/.
 """
 
 from __future__ import annotations
@@ -29,9 +32,8 @@ import hashlib
 import json
 import math
 import sys
-import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import toml
@@ -40,15 +42,13 @@ import torch
 from odah.dataset import ShardSet, find_shards
 from odah.evaluation.caches import score_frames, score_windows
 from odah.evaluation.summary import summarize
-from odah.settings import read_tables
+from odah.matrix import STAGES, Matrix, Run, read_matrix
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import OutputSet, atomic_path
+from pose2sim_biokin.network.checkpoint import load_checkpoint
 from pose2sim_biokin.network.presets import merge_tables
 from pose2sim_biokin.predictor import Predictor
 
-STAGES = ("encoder", "refinement", "joint")
-_TABLES = ("preset", "loss", "augmentation", "train")
-_KEYS = {"name", "share", "stage", *_TABLES}
 # Column of a table -> where it comes from: (kind of validation data, key of the summary).
 COLUMNS = {
     "frames_17_deg": ("frames", "mae_17_deg"),
@@ -62,32 +62,6 @@ COLUMNS = {
 
 
 @dataclass(frozen=True)
-class Run:
-    """One row of a table.
-
-    Attributes:
-        name: of the row.
-        settings: of the experiment file, base and differences together.
-        share: of the training shards. stage: the last one of STAGES that is made.
-    """
-
-    name: str
-    settings: dict = field(repr=False)
-    share: float = 1.0
-    stage: str = "encoder"
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """Tables of runs: titles and rows; how long the runs are."""
-
-    tables: tuple[tuple[str, tuple[Run, ...]], ...]
-    steps: int | None
-    minutes: float
-    refinement_minutes: float
-
-
-@dataclass(frozen=True)
 class Data:
     """Folders of shards: single frames and dense windows, to train on and to measure by."""
 
@@ -96,34 +70,6 @@ class Data:
     windows: tuple[str, ...] = ()
     validation_windows: tuple[str, ...] = ()
     limit: int = 2048
-
-
-def read_matrix(path: str | Path) -> Matrix:
-    """A matrix of experiments; see the module docstring.
-
-    Raises:
-        BiokinError: a file is missing or broken, or has keys that are not known.
-    """
-    path = Path(path)
-    values = _read_toml(path)
-    base = read_tables(path.parent / values.pop("base")) if "base" in values else {}
-    tables = []
-    for table in values.pop("table", []):
-        title = str(table.get("title", "Runs"))
-        rows = tuple(_run(path, base, row) for row in table.get("run", ()))
-        names = [run.name for run in rows]
-        if not rows or len(set(names)) < len(names):
-            raise BiokinError(f"{path}: table {title!r}: expected runs of different names, found {names}.")
-        tables.append((title, rows))
-    lengths = {key: values.pop(key, None) for key in ("steps", "minutes", "refinement_minutes")}
-    if values or not tables:
-        what = f"unknown key {', '.join(values)}" if values else "no [[table]]"
-        raise BiokinError(
-            f"{path}: {what}; expected base, steps or minutes, refinement_minutes, and tables of runs."
-        )
-    return Matrix(
-        tuple(tables), lengths["steps"], lengths["minutes"] or 30.0, lengths["refinement_minutes"] or 8.0
-    )
 
 
 def ablate(matrix: Matrix, data: Data, output: Path, threads: int | None = None, log=print) -> list[dict]:
@@ -187,31 +133,6 @@ def markdown(rows: Sequence[dict]) -> str:
     return "\n".join(lines)
 
 
-def _read_toml(path: Path) -> dict:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BiokinError(f"{path}: cannot be read as a TOML file ({error}).") from error
-
-
-def _run(path: Path, base: dict, row: dict) -> Run:
-    where = f"{path}: run {row.get('name')!r}"
-    unknown = sorted(set(row) - _KEYS)
-    if unknown or not isinstance(row.get("name"), str):
-        raise BiokinError(
-            f"{where}: {'unknown key ' + ', '.join(unknown) if unknown else 'no name'}; expected keys among "
-            f"{', '.join(sorted(_KEYS))}."
-        )
-    share, stage = float(row.get("share", 1.0)), row.get("stage", "encoder")
-    if not 0 < share <= 1 or stage not in STAGES:
-        raise BiokinError(
-            f"{where}: share {share:g}, stage {stage!r}; expected a share above 0 and at most 1, and a stage "
-            f"of {', '.join(STAGES)}."
-        )
-    differences = {name: row[name] for name in _TABLES if name in row}
-    return Run(row["name"], merge_tables(base, differences), share, stage)
-
-
 def _in_front_of(backdrops: Path | None, run: Run) -> Run:
     """The run with this file of backdrops, if there is one."""
     if backdrops is None:
@@ -230,6 +151,8 @@ def _made(run: Run, matrix: Matrix, data: Data, shards: list[Path], runs: Path, 
     chosen = shards[: math.ceil(run.share * len(shards))]
     length = [] if matrix.steps is not None else ["--hours", str(matrix.minutes / 60)]
     about = [settings, [str(path.resolve()) for path in chosen], matrix.steps, matrix.minutes]
+    if matrix.initial is not None:
+        about.append(load_checkpoint(matrix.initial).sha256)
     folder = runs / f"encoder-{_digest(about)}"
     folder.mkdir(parents=True, exist_ok=True)
     config, weights = folder / "experiment.toml", folder / "weights.pt"
@@ -237,14 +160,15 @@ def _made(run: Run, matrix: Matrix, data: Data, shards: list[Path], runs: Path, 
     if not weights.is_file():
         _write_toml(config, settings)
         arguments = [str(config), "--train", *map(str, chosen), "--validation", *data.validation]
-        _call(train, [*arguments, "--output", str(folder), *length, *common])
+        start = ["--initial", matrix.initial] if matrix.initial is not None else []
+        _call(train, [*arguments, "--output", str(folder), *start, *length, *common])
         with atomic_path(weights) as staged:
             _call(export, ["--config", str(config), "--run", str(folder), "--output", str(staged)])
-    if run.stage != "encoder":
-        about += [run.stage, data.windows, matrix.refinement_minutes]
-        behind = runs / f"{run.stage}-{_digest(about)}"
-        weights = _sequence(run, weights, behind, data, matrix, common)
-        folder = behind
+    for stage in STAGES[1 : STAGES.index(run.stage) + 1]:
+        minutes = matrix.refinement_minutes if stage == "refinement" else matrix.joint_minutes
+        about += [stage, data.windows, minutes]
+        folder = runs / f"{stage}-{_digest(about)}"
+        weights = _sequence(stage, run, weights, folder, data, ["--hours", str(minutes / 60), *common])
     result = folder / "result.json"
     if not result.is_file():
         values = _measured(weights, data)
@@ -253,8 +177,8 @@ def _made(run: Run, matrix: Matrix, data: Data, shards: list[Path], runs: Path, 
     return json.loads(result.read_text(encoding="utf-8"))
 
 
-def _sequence(run: Run, encoder: Path, folder: Path, data: Data, matrix: Matrix, common: list[str]) -> Path:
-    """Weights of the refinement behind an encoder, or of both trained together from there."""
+def _sequence(stage: str, run: Run, behind: Path, folder: Path, data: Data, common: list[str]) -> Path:
+    """Weights of a refinement behind an encoder's; or of both trained together, from the refinement's."""
     from odah.export import main as export
     from odah.train import main as train
 
@@ -263,15 +187,13 @@ def _sequence(run: Run, encoder: Path, folder: Path, data: Data, matrix: Matrix,
         return weights
     folder.mkdir(parents=True, exist_ok=True)
     _write_toml(config, _ended(run.settings, {}))
-    arguments = [str(config), "--stage", run.stage, "--initial", str(encoder), "--output", str(folder)]
-    arguments += ["--train", *data.windows, "--validation", *data.validation_windows, *common]
-    _call(train, [*arguments, "--hours", str(matrix.refinement_minutes / 60)])
-    if run.stage == "refinement":
+    arguments = [str(config), "--stage", stage, "--initial", str(behind), "--output", str(folder), *common]
+    _call(train, [*arguments, "--train", *data.windows, "--validation", *data.validation_windows])
+    source = ["--config", str(config), "--run", str(folder)]
+    if stage == "refinement":
         _check_kept(json.loads((folder / "refinement.json").read_text(encoding="utf-8")))
+        source = ["--weights", str(behind), "--refinement", str(folder)]
     with atomic_path(weights) as staged:
-        source = ["--config", str(config), "--run", str(folder)]
-        if run.stage == "refinement":
-            source = ["--weights", str(encoder), "--refinement", str(folder)]
         _call(export, [*source, "--output", str(staged)])
     return weights
 
@@ -352,6 +274,7 @@ def main(arguments: list[str] | None = None) -> int:
     length.add_argument("--minutes", type=float, help="of each encoder, instead of the matrix's")
     length.add_argument("--steps", type=int, help="of each encoder, instead of minutes")
     parser.add_argument("--refinement-minutes", type=float, help="of each refinement")
+    parser.add_argument("--joint-minutes", type=float, help="of each joint training")
     parser.add_argument("--limit", type=int, default=2048, help="single frames measured (default 2048)")
     parser.add_argument("--threads", type=int, help="CPU threads")
     options = parser.parse_args(arguments)
@@ -371,6 +294,8 @@ def main(arguments: list[str] | None = None) -> int:
             steps,
             options.minutes or first.minutes,
             options.refinement_minutes or first.refinement_minutes,
+            options.joint_minutes or first.joint_minutes,
+            first.initial,
         )
         data = Data(*map(tuple, folders), options.limit)
         rows = ablate(matrix, data, options.output, options.threads)
