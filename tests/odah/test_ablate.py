@@ -22,6 +22,7 @@ MATRIX = """
 base = "tiny.toml"
 steps = 2
 refinement_minutes = 0.02
+joint_minutes = 0.02
 [[table]]
 title = "Data"
 [[table.run]]
@@ -82,16 +83,19 @@ def test_a_matrix_of_runs(folder, tmp_path, monkeypatch, capsys):
     assert json.loads((out / "ablation.json").read_text("utf-8")) == rows
 
 
+def sequences(folder: Path, *runs: tuple[str, str]) -> tuple[Path, Data]:
+    """A matrix of runs, each a name and a stage, and its data, dense ones too."""
+    rows = [f'[[table.run]]\nname = "{name}"\nstage = "{stage}"' for name, stage in runs]
+    head = MATRIX[: MATRIX.index("[[table]]")]
+    path = folder / f"{runs[-1][1]}.toml"
+    path.write_text("\n".join([head, '[[table]]\ntitle = "Sequences"', *rows]), encoding="utf-8")
+    frames, dense = (str(folder / "frames"),), (str(folder / "dense"),)
+    return path, Data(frames, frames, dense, dense)
+
+
 def test_a_refinement_behind_the_frames(folder, tmp_path):
     """The row has the refined network's figures, or says why the refinement was left out."""
-    text = MATRIX[: MATRIX.index("[[table]]")] + (
-        '[[table]]\ntitle = "Sequences"\n[[table.run]]\nname = "frames"\n'
-        '[[table.run]]\nname = "refined"\nstage = "refinement"\n'
-    )
-    path = folder / "sequences.toml"
-    path.write_text(text, encoding="utf-8")
-    dense = (str(folder / "dense"),)
-    data = Data((str(folder / "frames"),), (str(folder / "frames"),), dense, dense)
+    path, data = sequences(folder, ("frames", "encoder"), ("refined", "refinement"))
     frames, refined = ablate.ablate(read_matrix(path), data, tmp_path, threads=1, log=lambda _: None)
     assert frames["error"] is None and frames["windows_17_deg"] > 0
     record = json.loads(next(tmp_path.glob("runs/refinement-*/refinement.json")).read_text("utf-8"))
@@ -140,14 +144,7 @@ def test_encoder_and_refinement_together(folder, tmp_path, monkeypatch):
     original = ablate._call
     monkeypatch.setattr(ablate, "_call", call)
     monkeypatch.setattr(ablate, "_check_kept", lambda record: None)  # of so short a training never better
-    text = MATRIX[: MATRIX.index("[[table]]")] + (
-        'joint_minutes = 0.02\n[[table]]\ntitle = "Sequences"\n[[table.run]]\nname = "refined"\n'
-        'stage = "refinement"\n[[table.run]]\nname = "together"\nstage = "joint"\n'
-    )
-    path = folder / "together.toml"
-    path.write_text(text, encoding="utf-8")
-    dense = (str(folder / "dense"),)
-    data = Data((str(folder / "frames"),), (str(folder / "frames"),), dense, dense)
+    path, data = sequences(folder, ("refined", "refinement"), ("together", "joint"))
     refined, together = ablate.ablate(read_matrix(path), data, tmp_path, threads=1, log=lambda _: None)
     assert refined["error"] is None and together["error"] is None
     trained = [call for call in calls if call[0] == "odah.train"]
