@@ -73,6 +73,14 @@ def blend_weights(window: int) -> Tensor:
     return 1 - ((index + 0.5) / window * 2 - 1).abs()
 
 
+def held_ends(frames: int, window: int) -> tuple[int, Tensor]:
+    """How many frames a sequence shorter than a window is preceded by, and the (window,) frames to show: its
+    first and last ones are held.
+    """
+    before = (window - frames) // 2
+    return before, (torch.arange(window) - before).clamp(0, frames - 1)
+
+
 @torch.no_grad()
 def refine_sequence(
     refiner: Refiner, pose: Pose, local: Tensor | None, headings: Tensor, batch_size: int = 16
@@ -89,9 +97,8 @@ def refine_sequence(
     """
     frames, window = len(headings), refiner.size.window
     if frames < window:
-        # The ends are held; what was added is cut off again.
-        before = (window - frames) // 2
-        index = (torch.arange(window, device=headings.device) - before).clamp(0, frames - 1)
+        before, index = held_ends(frames, window)  # what is added is cut off again
+        index = index.to(headings.device)
         held = _select(pose, index)
         padded = None if local is None else local[index]
         whole = refine_sequence(refiner, held, padded, headings[index], batch_size)

@@ -19,11 +19,14 @@ from odah.refine import low_pass, refine_all, sequence_errors, train_refiner
 from odah.refine import main as refine_main
 from odah.settings import read_settings
 from odah.windows import (
+    SHORTEST,
     Windows,
     encode_windows,
     join_windows,
+    middle,
     mirrored,
     reversed_in_time,
+    shortened,
     varied,
     window_rows,
 )
@@ -31,8 +34,8 @@ from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.biokin import BiokinNetwork, Refiner
 from pose2sim_biokin.network.checkpoint import load_checkpoint, save_checkpoint
 from pose2sim_biokin.network.heads import AngleLayout, Pose
-from pose2sim_biokin.network.presets import encoder_alone
-from pose2sim_biokin.network.sequence import refine_windows, turn_pose
+from pose2sim_biokin.network.presets import encoder_alone, get_preset
+from pose2sim_biokin.network.sequence import refine_sequence, refine_windows, turn_pose
 from pose2sim_biokin.skeleton import load_skeleton
 from pose2sim_biokin.skeleton.mirror import mirror_cameras, mirror_coordinates, mirror_indices
 from pose2sim_biokin.skeleton.rotations import axis_angle_to_matrix
@@ -159,6 +162,40 @@ def test_variations_keep_poses_and_truth_together():
     assert sequence_errors(changed.pose, changed.truth, 60.0) == pytest.approx(before, rel=1e-4)
 
 
+def test_some_windows_are_shown_as_short_sequences_are():
+    windows = noisy_windows(40, 0)
+    windows.truth.constrained[..., 0] = torch.arange(64)  # tells the frames apart
+    windows.pose.constrained[..., 1] = torch.arange(64)
+    equal(shortened(windows, 0.0, torch.Generator().manual_seed(0)), windows, atol=0, rtol=0)
+    changed = shortened(windows, 0.5, torch.Generator().manual_seed(0))
+    shown = changed.truth.constrained[..., 0].long()
+    assert torch.equal(changed.pose.constrained[..., 1].long(), shown)
+    lengths = []
+    for row in shown:
+        frames, repeats = row.unique_consecutive(return_counts=True)
+        assert torch.equal(frames, torch.arange(frames[0], frames[-1] + 1))
+        assert (repeats[1:-1] == 1).all() and abs(repeats[0] - repeats[-1]) <= 1  # in the middle
+        lengths.append(len(frames))
+    assert 10 < sum(length < 64 for length in lengths) < 30
+    assert min(lengths) >= SHORTEST and len(set(lengths)) > 5
+
+
+def test_the_middle_of_windows_by_themselves():
+    """As `refine_sequence` refines the same frames when there are no others."""
+    torch.manual_seed(3)
+    refiner = Refiner(get_preset("fast"), AngleLayout(SKELETON)).eval()
+    torch.nn.init.normal_(refiner.net.out.weight, std=0.05)  # at first it changes nothing
+    windows = noisy_windows(2, 4)
+    cut, part = middle(windows, 21)
+    found = refine_all(refiner, cut)
+    for row in range(2):
+        pose = Pose(*(value[row, part] for value in windows.pose))
+        wanted = refine_sequence(refiner, pose, windows.local[row, part], windows.headings[row, part])
+        assert (wanted.constrained - pose.constrained).abs().max() > 1e-3
+        for ours, theirs in zip(found, wanted, strict=True):
+            torch.testing.assert_close(ours[row, part], theirs, atol=1e-5, rtol=1e-5)
+
+
 def test_low_pass_by_its_gain():
     """A sine comes through with the gain of a Butterworth filter of order 2, applied twice; in phase."""
     time = torch.arange(600) / 60
@@ -186,6 +223,9 @@ def test_training_beats_encoder_and_filter(folder):
     assert refined["constrained_deg"] < filtered["constrained_deg"] < encoder["constrained_deg"]
     refiner.load_state_dict(state)
     assert sequence_errors(refine_all(refiner, held_out), held_out.truth, 60.0) == pytest.approx(refined)
+    short = record["short"]
+    assert short["frames"] == 20
+    assert short["in_whole_windows"]["constrained_deg"] < short["alone"]["constrained_deg"]
 
 
 def test_behind_exported_weights(folder, tmp_path):

@@ -35,7 +35,7 @@ from odah.metrics import rotation_degrees, wrapped_degrees
 from odah.settings import TrainSettings, read_settings, with_backdrops
 from odah.stages import cached_folders
 from odah.weight_average import WeightAverage
-from odah.windows import Windows, encode_windows, join_windows, varied, window_rows
+from odah.windows import Windows, encode_windows, join_windows, middle, shortened, varied, window_rows
 from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.io.atomic import OutputSet
 from pose2sim_biokin.network.biokin import BiokinNetwork, Refiner
@@ -151,12 +151,14 @@ def train_refiner(
                 best, errors["refined"], errors["best_step"] = found["constrained_deg"], found, step
                 best_state = {name: value.clone() for name, value in average.state.items()}
         if progress >= 1:
-            return best_state, {"steps": step, **errors}
+            refiner.load_state_dict(best_state)
+            return best_state, {"steps": step, **errors, "short": short_errors(refiner, validation)}
         rate_now = settings.refine_learning_rate * min(1, (step + 1) / 50)
         for group in optimizer.param_groups:
             group["lr"] = rate_now * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
         index = torch.randint(len(train.headings), (settings.refine_batch,), generator=rng)
         batch = varied(train.select(index), refiner.layout.skeleton, rng)
+        batch = shortened(batch, settings.refine_short, rng)
         refiner.train()
         refined = refine_windows(refiner, batch.pose, batch.local, batch.headings)
         loss = sequence_loss(refined, batch.truth, refiner.layout, kinematics, weights)
@@ -179,6 +181,19 @@ def validate_refiner(refiner: Refiner, state: dict[str, Tensor], windows: Window
     return sequence_errors(refined, windows.truth, refiner.size.rate)
 
 
+def short_errors(refiner: Refiner, windows: Windows, frames: int = 20) -> dict:
+    """Errors in the windows' middle `frames`: refined as part of the whole windows, and as if there were no
+    others.
+    """
+    cut, part = middle(windows, frames)
+    truth = _part(windows.truth, part)
+    found = {
+        name: sequence_errors(_part(refine_all(refiner, shown), part), truth, refiner.size.rate)
+        for name, shown in (("in_whole_windows", windows), ("alone", cut))
+    }
+    return {"frames": frames, **found}
+
+
 @torch.no_grad()
 def refine_all(refiner: Refiner, windows: Windows) -> Pose:
     """Refined poses (W, T) of all windows; their scales are the same in all frames of a window."""
@@ -189,6 +204,10 @@ def refine_all(refiner: Refiner, windows: Windows) -> Pose:
     ]
     pose = Pose(*(None if p[0] is None else torch.cat(p) for p in zip(*refined, strict=True)))
     return pose._replace(scales=pose.scales.expand_as(windows.truth.scales))
+
+
+def _part(pose: Pose, frames: slice) -> Pose:
+    return Pose(*(None if value is None else value[:, frames] for value in pose))
 
 
 def _steps(values: Tensor) -> Tensor:
@@ -283,6 +302,7 @@ def refine(
         "batch_size": settings.refine_batch,
         "learning_rate": settings.refine_learning_rate,
         "position_factor": settings.refine_position,
+        "shortened": settings.refine_short,
         "seed": settings.seed,
         "kept": better,
         **record,

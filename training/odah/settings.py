@@ -60,7 +60,8 @@ class TrainSettings:
         validate_s, checkpoint_s: seconds between validations and checkpoints.
         log_steps: steps that one line of the log is the mean of.
         validation_frames: pairs of a validation.
-        refine_*: the same for the refinement, on windows; refine_position multiplies the weight of L_pos.
+        refine_*: the same for the refinement, on windows; refine_position multiplies the weight of L_pos;
+            refine_short is the share of windows shown as short sequences are, with held ends.
         joint_*: for encoder and refinement together, on windows.
         seed: of everything random.
     """
@@ -89,6 +90,7 @@ class TrainSettings:
     refine_learning_rate: float = 1e-3
     refine_passes: int = 2
     refine_position: float = 1.0
+    refine_short: float = 0.0
     joint_batch: int = 2
     joint_learning_rate: float = 1e-4
     joint_epochs: int = 5

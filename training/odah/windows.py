@@ -24,10 +24,11 @@ from pose2sim_biokin.network.biokin import BiokinNetwork, FrameBatch
 from pose2sim_biokin.network.ensemble import VARIANTS, encode
 from pose2sim_biokin.network.heads import AngleLayout, Pose
 from pose2sim_biokin.network.mirror import mirror_keypoints, mirror_pose
-from pose2sim_biokin.network.sequence import turn_pose
+from pose2sim_biokin.network.sequence import held_ends, turn_pose
 from pose2sim_biokin.skeleton.model import Skeleton
 from pose2sim_biokin.vision.canonical import ground_from_canonical_ground
 
+SHORTEST = 8  # frames that a shortened window has left
 _PART = 32  # windows a file
 # What the strength of a window's augmentation multiplies.
 _STRENGTHS = ("crop", "mask", "occlude", "light", "blur", "jpeg", "noise", "camera")
@@ -234,12 +235,38 @@ def turned(windows: Windows, rng: torch.Generator) -> Windows:
     return windows._replace(headings=turn @ windows.headings)
 
 
+def shortened(windows: Windows, share: float, rng: torch.Generator) -> Windows:
+    """A share of the windows cut to some of their frames, at least SHORTEST, the ends held as those of short
+    sequences are.
+    """
+    count, window = windows.headings.shape[:2]
+    index = torch.arange(window).repeat(count, 1)
+    for row in torch.nonzero(torch.rand(count, generator=rng) < share)[:, 0]:
+        frames = int(torch.randint(SHORTEST, window, (), generator=rng))
+        start = int(torch.randint(window - frames + 1, (), generator=rng))
+        index[row] = start + held_ends(frames, window)[1]
+    return _shown(windows, index)
+
+
+def middle(windows: Windows, frames: int) -> tuple[Windows, slice]:
+    """The windows cut to the frames in their middle, ends held; where these are, as before."""
+    window = windows.headings.shape[1]
+    before, index = held_ends(frames, window)
+    return _shown(windows, (before + index).expand(len(windows.headings), -1)), slice(before, before + frames)
+
+
 def varied(windows: Windows, skeleton: Skeleton, rng: torch.Generator) -> Windows:
     """A training batch: of the windows some mirrored, some played backwards, all turned."""
     index = torch.rand(2, len(windows.headings), generator=rng) < 0.5
     windows = _choose(index[0], mirrored(windows, skeleton), windows)
     windows = _choose(index[1], reversed_in_time(windows), windows)
     return turned(windows, rng)
+
+
+def _shown(windows: Windows, index: Tensor) -> Windows:
+    """Each window's frames `index` (W, T)."""
+    rows = torch.arange(len(index))[:, None]
+    return _map(lambda tensor: tensor[rows, index], windows)
 
 
 def _choose(chosen: Tensor, yes: Windows, no: Windows) -> Windows:
