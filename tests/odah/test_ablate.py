@@ -179,6 +179,17 @@ def test_a_run_that_fails_is_a_row(folder, tmp_path):
     assert "without ranges (failed" in markdown([row])
 
 
+def test_an_interrupted_run_ends_the_matrix(folder, tmp_path, monkeypatch, capsys):
+    """As `odah train` ends at Ctrl+C: with this code, and a checkpoint to go on from. No row says it failed."""
+    calls = []
+    monkeypatch.setattr("odah.train.main", lambda arguments: (calls.append(arguments), 130)[1])
+    frames, out = str(folder / "frames"), tmp_path / "out"
+    arguments = [str(folder / "matrix.toml"), "--train", frames, "--validation", frames, "--output", str(out)]
+    assert ablate.main(arguments) == 130
+    assert len(calls) == 1 and not (out / "ablation.json").exists()
+    assert "The same command goes on" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

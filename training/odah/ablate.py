@@ -49,6 +49,7 @@ from pose2sim_biokin.network.checkpoint import load_checkpoint
 from pose2sim_biokin.network.presets import merge_tables
 from pose2sim_biokin.predictor import Predictor
 
+INTERRUPTED = 130  # exit code of a command of this package
 # Column of a table -> where it comes from: (kind of validation data, key of the summary).
 COLUMNS = {
     "frames_17_deg": ("frames", "mae_17_deg"),
@@ -80,6 +81,7 @@ def ablate(matrix: Matrix, data: Data, output: Path, threads: int | None = None,
 
     Raises:
         BiokinError: data are missing. A run that fails is a row with its error, and the others go on.
+        KeyboardInterrupt: a run was interrupted.
     """
     if any(run.stage != "encoder" for _, runs in matrix.tables for run in runs) and not data.windows:
         raise BiokinError(
@@ -245,8 +247,13 @@ def _measured(weights: Path, data: Data) -> dict:
 
 
 def _call(command, arguments: list[str]) -> None:
-    """Run a command of this package; BiokinError when it says that it failed."""
-    if code := command(arguments):
+    """Run a command of this package; BiokinError when it says that it failed, KeyboardInterrupt when it was
+    interrupted.
+    """
+    code = command(arguments)
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt
+    if code:
         raise BiokinError(
             f"odah {command.__module__.rsplit('.', 1)[-1]} ended with exit code {code}; see above."
         )
@@ -302,6 +309,9 @@ def main(arguments: list[str] | None = None) -> int:
     except BiokinError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"Interrupted. The same command goes on from {options.output}.", file=sys.stderr)
+        return INTERRUPTED
     print(markdown(rows))
     return 1 if any(row["error"] for row in rows) else 0
 
