@@ -180,7 +180,7 @@ def test_a_run_that_fails_is_a_row(folder, tmp_path):
 
 
 def test_an_interrupted_run_ends_the_matrix(folder, tmp_path, monkeypatch, capsys):
-    """As `odah train` ends at Ctrl+C: with this code, and a checkpoint to go on from. No row says it failed."""
+    """`odah train` ends so at Ctrl+C, with a checkpoint to go on from; no row says that it failed."""
     calls = []
     monkeypatch.setattr("odah.train.main", lambda arguments: (calls.append(arguments), 130)[1])
     frames, out = str(folder / "frames"), tmp_path / "out"
