@@ -18,6 +18,7 @@ from pose2sim_biokin.errors import BiokinError
 from pose2sim_biokin.network.checkpoint import load_checkpoint
 
 CONFIGS = Path(__file__).parents[2] / "training" / "configs"
+SAME = {"all", "frame by frame"}  # names of the run without differences
 MATRIX = """
 base = "tiny.toml"
 steps = 2
@@ -208,15 +209,25 @@ def test_matrices_that_cannot_be_used(folder, old, new, message):
         read_matrix(path)
 
 
-def test_the_papers_tables_are_a_matrix(tmp_path):
+def test_the_papers_tables_are_a_matrix():
     matrix = read_matrix(CONFIGS / "ablation.toml")
     assert len(matrix.tables) == 3 and matrix.minutes == 30
     assert {run.stage for _, runs in matrix.tables for run in runs} == set(ablate.STAGES)
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in CONFIGS.glob("ablation*.toml")))
+def test_runs_differ_in_what_their_names_say(name, tmp_path):
     base = read_settings(CONFIGS / "fast.toml")
-    for _, runs in matrix.tables:
+    names = {}
+    for _, runs in read_matrix(CONFIGS / name).tables:
         for run in runs:
             path = tmp_path / "experiment.toml"
             path.write_text(toml.dumps(run.settings), encoding="utf-8")
             settings = read_settings(path)  # every key is one that training knows
-            assert settings.preset == base.preset
-            assert (settings.weights == base.weights) == (not run.name.startswith("without"))
+            assert (settings.preset != base.preset) == (run.name == "views that do not meet")
+            assert (settings.augmentation != base.augmentation) == (run.name == "without mirroring")
+            assert (settings.seed != base.seed) == ("another seed" in run.name)
+            terms = run.name.startswith("without") and run.name != "without mirroring"
+            assert (settings.weights != base.weights) == terms
+            what = (str(run.settings), run.share, run.stage)
+            assert names.setdefault(what, run.name) == run.name or {names[what], run.name} <= SAME
