@@ -79,9 +79,16 @@ def test_a_matrix_of_runs(folder, tmp_path, monkeypatch, capsys):
     assert ablate.main(arguments) == 0 and made == []  # all there
     weights = next((out / "runs").glob("*/weights.pt"))
     weights.unlink()  # as if cut off after training
-    (weights.parent / "result.json").unlink()
+    next(weights.parent.glob("result-*.json")).unlink()
     assert ablate.main(arguments) == 0 and made == ["odah.train", "odah.export"]
     assert json.loads((out / "ablation.json").read_text("utf-8")) == rows
+
+    made.clear()
+    other = [argument for argument in arguments if argument not in ("--validation-windows", dense)]
+    assert ablate.main(other) == 0 and made == []  # measured anew, on other data
+    assert all(
+        row["windows_17_deg"] is None for row in json.loads((out / "ablation.json").read_text("utf-8"))
+    )
 
 
 def sequences(folder: Path, *runs: tuple[str, str]) -> tuple[Path, Data]:
@@ -121,7 +128,7 @@ def test_runs_go_on_from_given_weights(folder, tmp_path):
     start = ablate.ablate(read_matrix(path), data, tmp_path / "start", threads=1, log=lambda _: None)[1]
     (weights,) = [
         file.parent / "weights.pt"
-        for file in (tmp_path / "start").glob("runs/*/result.json")
+        for file in (tmp_path / "start").glob("runs/*/result-*.json")
         if json.loads(file.read_text("utf-8"))["frames_17_deg"] == start["frames_17_deg"]
     ]
     path = folder / "further.toml"

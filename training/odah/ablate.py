@@ -152,7 +152,7 @@ def _made(run: Run, matrix: Matrix, data: Data, shards: list[Path], runs: Path, 
     settings = _ended(run.settings, ends)
     chosen = shards[: math.ceil(run.share * len(shards))]
     length = [] if matrix.steps is not None else ["--hours", str(matrix.minutes / 60)]
-    about = [settings, [str(path.resolve()) for path in chosen], matrix.steps, matrix.minutes]
+    about = [settings, _resolved(chosen), matrix.steps, matrix.minutes]
     if matrix.initial is not None:
         about.append(load_checkpoint(matrix.initial).sha256)
     folder = runs / f"encoder-{_digest(about)}"
@@ -168,10 +168,11 @@ def _made(run: Run, matrix: Matrix, data: Data, shards: list[Path], runs: Path, 
             _call(export, ["--config", str(config), "--run", str(folder), "--output", str(staged)])
     for stage in STAGES[1 : STAGES.index(run.stage) + 1]:
         minutes = matrix.refinement_minutes if stage == "refinement" else matrix.joint_minutes
-        about += [stage, data.windows, minutes]
+        about += [stage, _resolved(data.windows), minutes]
         folder = runs / f"{stage}-{_digest(about)}"
         weights = _sequence(stage, run, weights, folder, data, ["--hours", str(minutes / 60), *common])
-    result = folder / "result.json"
+    measured_on = [*map(_resolved, (data.validation, data.validation_windows)), data.limit]
+    result = folder / f"result-{_digest(measured_on)}.json"
     if not result.is_file():
         values = _measured(weights, data)
         with atomic_path(result) as staged:
@@ -257,6 +258,10 @@ def _call(command, arguments: list[str]) -> None:
         raise BiokinError(
             f"odah {command.__module__.rsplit('.', 1)[-1]} ended with exit code {code}; see above."
         )
+
+
+def _resolved(paths: Sequence[str | Path]) -> list[str]:
+    return [str(Path(path).resolve()) for path in paths]
 
 
 def _digest(values) -> str:
