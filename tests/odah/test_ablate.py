@@ -129,7 +129,7 @@ def test_runs_go_on_from_given_weights(folder, tmp_path):
     (weights,) = [
         file.parent / "weights.pt"
         for file in (tmp_path / "start").glob("runs/*/result-*.json")
-        if json.loads(file.read_text("utf-8"))["frames_17_deg"] == start["frames_17_deg"]
+        if json.loads(file.read_text("utf-8"))["validation"] == start["validation"]
     ]
     path = folder / "further.toml"
     from_there = f'train = {{ learning_rate = 1e-12 }}\ninitial = "{weights.as_posix()}"\nsteps = 2'

@@ -55,6 +55,7 @@ COLUMNS = {
     "frames_17_deg": ("frames", "mae_17_deg"),
     "frames_pa_mpjpe_mm": ("frames", "pa_mpjpe_mm"),
     "frames_pelvis_mm": ("frames", "pelvis_mm"),
+    "frames_scale": ("frames", "scale"),
     "windows_17_deg": ("windows", "mae_17_deg"),
     "windows_pa_mpjpe_mm": ("windows", "pa_mpjpe_mm"),
     "windows_pa_mpjve_mm_s": ("windows", "pa_mpjve_mm_s"),
@@ -120,9 +121,9 @@ def write_tables(output: Path, rows: Sequence[dict]) -> None:
 
 def markdown(rows: Sequence[dict]) -> str:
     """The tables for people; figures are of validation data."""
-    titles = ["run", "steps", "17, deg", "PA-MPJPE, mm", "pelvis, mm", "windows: 17, deg", "PA-MPJPE, mm"]
-    titles += ["PA-MPJVE, mm/s", "speed of the 17, deg/s"]
-    digits = (2, 1, 0, 2, 1, 0, 0)
+    titles = ["run", "steps", "17, deg", "PA-MPJPE, mm", "pelvis, mm", "scales", "windows: 17, deg"]
+    titles += ["PA-MPJPE, mm", "PA-MPJVE, mm/s", "speed of the 17, deg/s"]
+    digits = (2, 1, 0, 3, 2, 1, 0, 0)
     lines = []
     for table in dict.fromkeys(row["table"] for row in rows):
         lines += [f"## {table}", "", f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
@@ -177,7 +178,10 @@ def _made(run: Run, matrix: Matrix, data: Data, shards: list[Path], runs: Path, 
         values = _measured(weights, data)
         with atomic_path(result) as staged:
             staged.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    return json.loads(result.read_text(encoding="utf-8"))
+    values = json.loads(result.read_text(encoding="utf-8"))
+    found = values["validation"]
+    columns = {name: found[kind][key] if kind in found else None for name, (kind, key) in COLUMNS.items()}
+    return values | columns
 
 
 def _sequence(stage: str, run: Run, behind: Path, folder: Path, data: Data, common: list[str]) -> Path:
@@ -240,9 +244,6 @@ def _measured(weights: Path, data: Data) -> dict:
         "steps": training.get("steps"),
         "pairs": training.get("pairs"),
         "minutes": round(60 * training["hours"], 2) if "hours" in training else None,
-        **{
-            name: summaries[kind][key] if kind in summaries else None for name, (kind, key) in COLUMNS.items()
-        },
         "validation": summaries,
     }
 
