@@ -86,9 +86,8 @@ def test_a_matrix_of_runs(folder, tmp_path, monkeypatch, capsys):
     made.clear()
     other = [argument for argument in arguments if argument not in ("--validation-windows", dense)]
     assert ablate.main(other) == 0 and made == []  # measured anew, on other data
-    assert all(
-        row["windows_17_deg"] is None for row in json.loads((out / "ablation.json").read_text("utf-8"))
-    )
+    rows = json.loads((out / "ablation.json").read_text("utf-8"))
+    assert [row["windows_17_deg"] for row in rows] == [None] * 4
 
 
 def sequences(folder: Path, *runs: tuple[str, str]) -> tuple[Path, Data]:
@@ -156,11 +155,8 @@ def test_encoder_and_refinement_together(folder, tmp_path, monkeypatch):
     refined, together = ablate.ablate(read_matrix(path), data, tmp_path, threads=1, log=lambda _: None)
     assert refined["error"] is None and together["error"] is None
     trained = [call for call in calls if call[0] == "odah.train"]
-    assert [call[call.index("--stage") + 1] for call in trained if "--stage" in call] == [
-        "refinement",
-        "joint",
-    ]
-    assert len(trained) == 3
+    stages = [call[call.index("--stage") + 1] if "--stage" in call else "encoder" for call in trained]
+    assert stages == list(ablate.STAGES)
     start = Path(trained[-1][trained[-1].index("--initial") + 1])
     assert start == next(tmp_path.glob("runs/refinement-*/weights.pt"))
     before, after = (
@@ -206,6 +202,7 @@ def test_an_interrupted_run_ends_the_matrix(folder, tmp_path, monkeypatch, capsy
         ('name = "half"', 'name = "all"', "runs of different names"),
         ("share = 0.5", "speed = 2", "unknown key speed"),
         ("steps = 2", "hours = 2", "unknown key hours"),
+        ("steps = 2", "steps = 2\ninitial = 3", "initial is 3; expected"),
         ('base = "tiny.toml"', 'base = "none.toml"', "No experiment file .*none.toml"),
     ],
 )

@@ -55,6 +55,8 @@ def read_matrix(path: str | Path) -> Matrix:
     base = read_tables(path.parent / values.pop("base")) if "base" in values else {}
     base = merge_tables(base, {name: values.pop(name) for name in _TABLES if name in values})
     initial = values.pop("initial", None)
+    if not isinstance(initial, str | None):
+        raise BiokinError(f'{path}: initial is {initial}; expected a file of weights, or "default".')
     if initial not in (None, "default"):
         initial = str((path.parent / initial).resolve())
     tables = []

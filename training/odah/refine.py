@@ -185,6 +185,7 @@ def short_errors(refiner: Refiner, windows: Windows, frames: int = 20) -> dict:
     """Errors in the windows' middle `frames`: refined as part of the whole windows, and as if there were no
     others.
     """
+    frames = min(frames, refiner.size.window)
     cut, part = middle(windows, frames)
     truth = _part(windows.truth, part)
     found = {

@@ -242,7 +242,7 @@ def shortened(windows: Windows, share: float, rng: torch.Generator) -> Windows:
     count, window = windows.headings.shape[:2]
     index = torch.arange(window).repeat(count, 1)
     for row in torch.nonzero(torch.rand(count, generator=rng) < share)[:, 0]:
-        frames = int(torch.randint(SHORTEST, window, (), generator=rng))
+        frames = int(torch.randint(min(SHORTEST, window - 1), window, (), generator=rng))
         start = int(torch.randint(window - frames + 1, (), generator=rng))
         index[row] = start + held_ends(frames, window)[1]
     return _shown(windows, index)
