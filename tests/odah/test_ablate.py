@@ -103,7 +103,7 @@ def sequences(folder: Path, *runs: tuple[str, str]) -> tuple[Path, Data]:
 def test_a_refinement_behind_the_frames(folder, tmp_path):
     """The row has the refined network's figures, also where a low-pass filter is as good."""
     path, data = sequences(folder, ("frames", "encoder"), ("refined", "refinement"))
-    frames, refined = ablate.ablate(read_matrix(path), data, tmp_path, threads=1, log=lambda _: None)
+    frames, refined = ablate.ablate([read_matrix(path)], data, tmp_path, threads=1, log=lambda _: None)
     assert frames["error"] is None and frames["windows_17_deg"] > 0
     record = json.loads(next(tmp_path.glob("runs/refinement-*/refinement.json")).read_text("utf-8"))
     assert record["kept"]
@@ -111,7 +111,7 @@ def test_a_refinement_behind_the_frames(folder, tmp_path):
     assert network.refiner is not None and refined["frames_17_deg"] == frames["frames_17_deg"]
     assert refined["windows_17_deg"] != frames["windows_17_deg"]
     with pytest.raises(BiokinError, match="give dense data with --windows"):
-        ablate.ablate(read_matrix(path), data.__class__(data.train, data.validation), tmp_path)
+        ablate.ablate([read_matrix(path)], data.__class__(data.train, data.validation), tmp_path)
 
 
 def test_runs_go_on_from_given_weights(folder, tmp_path):
@@ -121,7 +121,7 @@ def test_runs_go_on_from_given_weights(folder, tmp_path):
     path = folder / "start.toml"
     longer = single.replace("steps = 2", "steps = 30\ntrain = { learning_rate = 0.01 }")
     path.write_text(longer, encoding="utf-8")
-    start = ablate.ablate(read_matrix(path), data, tmp_path / "start", threads=1, log=lambda _: None)[1]
+    start = ablate.ablate([read_matrix(path)], data, tmp_path / "start", threads=1, log=lambda _: None)[1]
     (weights,) = [
         file.parent / "weights.pt"
         for file in (tmp_path / "start").glob("runs/*/result-*.json")
@@ -130,11 +130,33 @@ def test_runs_go_on_from_given_weights(folder, tmp_path):
     path = folder / "further.toml"
     from_there = f'train = {{ learning_rate = 1e-12 }}\ninitial = "{weights.as_posix()}"\nsteps = 2'
     path.write_text(single.replace("steps = 2", from_there), encoding="utf-8")
-    on = ablate.ablate(read_matrix(path), data, tmp_path / "on", threads=1, log=lambda _: None)[1]
+    on = ablate.ablate([read_matrix(path)], data, tmp_path / "on", threads=1, log=lambda _: None)[1]
     path.write_text(single, encoding="utf-8")
-    scratch = ablate.ablate(read_matrix(path), data, tmp_path / "scratch", threads=1, log=lambda _: None)[1]
+    scratch = ablate.ablate([read_matrix(path)], data, tmp_path / "scratch", threads=1, log=lambda _: None)[1]
     assert on["frames_17_deg"] == pytest.approx(start["frames_17_deg"], abs=0.1)
     assert abs(scratch["frames_17_deg"] - start["frames_17_deg"]) > 1.0
+
+
+def test_each_matrix_has_its_own_lengths(folder, tmp_path):
+    single = MATRIX[: MATRIX.index("[[table]]", MATRIX.index("[[table]]") + 1)]
+    paths = []
+    for steps in (1, 3):
+        paths.append(folder / f"steps{steps}.toml")
+        paths[-1].write_text(single.replace("steps = 2", f"steps = {steps}"), encoding="utf-8")
+    frames, out = str(folder / "frames"), tmp_path / "out"
+    arguments = [*map(str, paths), "--train", frames, "--validation", frames, "--output", str(out)]
+    assert ablate.main([*arguments, "--threads", "1"]) == 0
+    rows = json.loads((out / "ablation.json").read_text("utf-8"))
+    assert [row["steps"] for row in rows] == [1, 1, 3, 3]
+
+
+def test_weights_to_start_from_that_are_missing(folder, tmp_path, capsys):
+    """Said once, before anything is trained."""
+    path = folder / "missing.toml"
+    path.write_text(MATRIX.replace("steps = 2", 'steps = 2\ninitial = "none.pt"'), encoding="utf-8")
+    frames, out = str(folder / "frames"), tmp_path / "out"
+    assert ablate.main([str(path), "--train", frames, "--validation", frames, "--output", str(out)]) == 1
+    assert "none.pt" in capsys.readouterr().err and not out.exists()
 
 
 def test_encoder_and_refinement_together(folder, tmp_path, monkeypatch):
@@ -148,7 +170,7 @@ def test_encoder_and_refinement_together(folder, tmp_path, monkeypatch):
     original = ablate._call
     monkeypatch.setattr(ablate, "_call", call)
     path, data = sequences(folder, ("refined", "refinement"), ("together", "joint"))
-    refined, together = ablate.ablate(read_matrix(path), data, tmp_path, threads=1, log=lambda _: None)
+    refined, together = ablate.ablate([read_matrix(path)], data, tmp_path, threads=1, log=lambda _: None)
     assert refined["error"] is None and together["error"] is None
     trained = [call for call in calls if call[0] == "odah.train"]
     stages = [call[call.index("--stage") + 1] if "--stage" in call else "encoder" for call in trained]
@@ -174,7 +196,7 @@ def test_a_run_that_fails_is_a_row(folder, tmp_path):
     matrix = read_matrix(path)
     data = Data((str(folder / "frames"),), (str(folder / "frames"),))
     only = replace(matrix, tables=(("Losses", matrix.tables[1][1][1:]),), steps=1)
-    (row,) = ablate.ablate(only, data, tmp_path, threads=1, log=lambda _: None)
+    (row,) = ablate.ablate([only], data, tmp_path, threads=1, log=lambda _: None)
     assert "exit code 1" in row["error"] or "love" in row["error"]
     assert "without ranges (failed" in markdown([row])
 

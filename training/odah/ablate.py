@@ -39,6 +39,7 @@ from pathlib import Path
 import toml
 import torch
 
+from odah import INTERRUPTED
 from odah.dataset import ShardSet, find_shards
 from odah.evaluation.caches import score_frames, score_windows
 from odah.evaluation.summary import summarize
@@ -49,7 +50,6 @@ from pose2sim_biokin.network.checkpoint import load_checkpoint
 from pose2sim_biokin.network.presets import merge_tables
 from pose2sim_biokin.predictor import Predictor
 
-INTERRUPTED = 130  # exit code of a command of this package
 # Column of a table -> where it comes from: (kind of validation data, key of the summary).
 COLUMNS = {
     "frames_17_deg": ("frames", "mae_17_deg"),
@@ -74,29 +74,35 @@ class Data:
     limit: int = 2048
 
 
-def ablate(matrix: Matrix, data: Data, output: Path, threads: int | None = None, log=print) -> list[dict]:
-    """Make all runs of a matrix that are not there yet, measure them, and write the tables.
+def ablate(
+    matrices: Sequence[Matrix], data: Data, output: Path, threads: int | None = None, log=print
+) -> list[dict]:
+    """Make all runs of matrices that are not there yet, measure them, and write the tables.
 
     Returns:
         One row a run and table: table, name, stage, share, steps, pairs, minutes, COLUMNS, error.
 
     Raises:
-        BiokinError: data are missing. A run that fails is a row with its error, and the others go on.
+        BiokinError: data, or weights to start from, are missing. A run that fails is a row with its error, and
+            the others go on.
         KeyboardInterrupt: a run was interrupted.
     """
-    if any(run.stage != "encoder" for _, runs in matrix.tables for run in runs) and not data.windows:
+    tables = [(matrix, title, runs) for matrix in matrices for title, runs in matrix.tables]
+    if any(run.stage != "encoder" for _, _, runs in tables for run in runs) and not data.windows:
         raise BiokinError(
             "The matrix has refinements: give dense data with --windows and --validation-windows."
         )
     shards = find_shards(data.train)
     find_shards(data.validation)
+    starts = {m.initial: load_checkpoint(m.initial).sha256 for m in matrices if m.initial is not None}
     rows = []
-    for title, runs in matrix.tables:
+    for matrix, title, runs in tables:
         for run in runs:
             log(f"[ablate] {title}: {run.name}")
             row = {"table": title, "name": run.name, "stage": run.stage, "share": run.share, "error": None}
             try:
-                row |= _made(run, matrix, data, shards, output / "runs", threads)
+                start = starts.get(matrix.initial)
+                row |= _made(run, matrix, start, data, shards, output / "runs", threads)
             except BiokinError as error:
                 row["error"] = str(error)
                 log(f"[ablate] {run.name} failed: {error}")
@@ -136,6 +142,17 @@ def markdown(rows: Sequence[dict]) -> str:
     return "\n".join(lines)
 
 
+def _as_asked(matrix: Matrix, options: argparse.Namespace) -> Matrix:
+    """The matrix with the lengths and the backdrops of the command line, where it gives any."""
+    names = ("minutes", "refinement_minutes", "joint_minutes")
+    lengths = {name: value for name in names if (value := getattr(options, name))}
+    tables = tuple(
+        (title, tuple(_in_front_of(options.backdrops, run) for run in runs)) for title, runs in matrix.tables
+    )
+    steps = None if options.minutes else options.steps or matrix.steps
+    return replace(matrix, tables=tables, steps=steps, **lengths)
+
+
 def _in_front_of(backdrops: Path | None, run: Run) -> Run:
     """The run with this file of backdrops, if there is one."""
     if backdrops is None:
@@ -144,8 +161,16 @@ def _in_front_of(backdrops: Path | None, run: Run) -> Run:
     return replace(run, settings=merge_tables(run.settings, file))
 
 
-def _made(run: Run, matrix: Matrix, data: Data, shards: list[Path], runs: Path, threads: int | None) -> dict:
-    """The figures of a run, which is made, or finished, first."""
+def _made(
+    run: Run,
+    matrix: Matrix,
+    start: str | None,
+    data: Data,
+    shards: list[Path],
+    runs: Path,
+    threads: int | None,
+) -> dict:
+    """The figures of a run, which is made, or finished, first; `start`: SHA-256 of its initial weights."""
     from odah.export import main as export
     from odah.train import main as train
 
@@ -154,8 +179,8 @@ def _made(run: Run, matrix: Matrix, data: Data, shards: list[Path], runs: Path, 
     chosen = shards[: math.ceil(run.share * len(shards))]
     length = [] if matrix.steps is not None else ["--hours", str(matrix.minutes / 60)]
     about = [settings, _resolved(chosen), matrix.steps, matrix.minutes]
-    if matrix.initial is not None:
-        about.append(load_checkpoint(matrix.initial).sha256)
+    if start is not None:
+        about.append(start)
     folder = runs / f"encoder-{_digest(about)}"
     folder.mkdir(parents=True, exist_ok=True)
     config, weights = folder / "experiment.toml", folder / "weights.pt"
@@ -163,13 +188,13 @@ def _made(run: Run, matrix: Matrix, data: Data, shards: list[Path], runs: Path, 
     if not weights.is_file():
         _write_toml(config, settings)
         arguments = [str(config), "--train", *map(str, chosen), "--validation", *data.validation]
-        start = ["--initial", matrix.initial] if matrix.initial is not None else []
-        _call(train, [*arguments, "--output", str(folder), *start, *length, *common])
+        arguments += ["--initial", matrix.initial] if start is not None else []
+        _call(train, [*arguments, "--output", str(folder), *length, *common])
         with atomic_path(weights) as staged:
             _call(export, ["--config", str(config), "--run", str(folder), "--output", str(staged)])
     for stage in STAGES[1 : STAGES.index(run.stage) + 1]:
         minutes = matrix.refinement_minutes if stage == "refinement" else matrix.joint_minutes
-        about += [stage, _resolved(data.windows), minutes]
+        about += [stage, *map(_resolved, (data.windows, data.validation_windows)), minutes]
         folder = runs / f"{stage}-{_digest(about)}"
         weights = _sequence(stage, run, weights, folder, data, ["--hours", str(minutes / 60), *common])
     measured_on = [*map(_resolved, (data.validation, data.validation_windows)), data.limit]
@@ -284,23 +309,9 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     folders = (options.train, options.validation, options.windows, options.validation_windows)
     try:
-        matrices = [read_matrix(path) for path in options.configs]
-        first = matrices[0]
-        steps = None if options.minutes else options.steps or first.steps
-        matrix = Matrix(
-            tuple(
-                (title, tuple(_in_front_of(options.backdrops, run) for run in runs))
-                for matrix in matrices
-                for title, runs in matrix.tables
-            ),
-            steps,
-            options.minutes or first.minutes,
-            options.refinement_minutes or first.refinement_minutes,
-            options.joint_minutes or first.joint_minutes,
-            first.initial,
-        )
+        matrices = [_as_asked(read_matrix(path), options) for path in options.configs]
         data = Data(*map(tuple, folders), options.limit)
-        rows = ablate(matrix, data, options.output, options.threads)
+        rows = ablate(matrices, data, options.output, options.threads)
     except BiokinError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -38,6 +38,7 @@ from rich.progress import TimeRemainingColumn as Remaining
 from rich.table import Table
 
 import pose2sim_biokin
+from odah import INTERRUPTED
 from odah.clip_factory import Made, body_of, make_clip, recordings_of, versions
 from odah.clips import read_files, sha256
 from odah.datasets import (
@@ -342,7 +343,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print("Interrupted. Finished clips are kept; run again to go on.", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     return 0
 
 

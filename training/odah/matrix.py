@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,9 +50,8 @@ def read_matrix(path: str | Path) -> Matrix:
         BiokinError: a file is missing or broken, or has keys that are not known.
     """
     path = Path(path)
-    values = _read_toml(path)
-    base = read_tables(path.parent / values.pop("base")) if "base" in values else {}
-    base = merge_tables(base, {name: values.pop(name) for name in _TABLES if name in values})
+    values = read_tables(path)  # on top of those of its base
+    base = {name: values.pop(name) for name in ("base", "data", *_TABLES) if name in values}
     initial = values.pop("initial", None)
     if not isinstance(initial, str | None):
         raise BiokinError(f'{path}: initial is {initial}; expected a file of weights, or "default".')
@@ -77,13 +75,6 @@ def read_matrix(path: str | Path) -> Matrix:
     steps, *minutes = (lengths[name] for name in _LENGTHS)
     minutes = (value or usual for value, usual in zip(minutes, (30.0, 8.0, 30.0), strict=True))
     return Matrix(tuple(tables), steps, *minutes, initial)
-
-
-def _read_toml(path: Path) -> dict:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BiokinError(f"{path}: cannot be read as a TOML file ({error}).") from error
 
 
 def _run(path: Path, base: dict, row: dict) -> Run:

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import torch
 
+from odah import INTERRUPTED
 from odah.joint import JointTask
 from odah.loop import CHECKPOINT, Loop, make_fabric
 from odah.settings import TrainSettings, read_settings, with_backdrops
@@ -129,7 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print(f"Interrupted. The same command goes on from {options.output}.", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 def _main(options: argparse.Namespace, more: list[str], arguments: list[str] | None) -> int:
