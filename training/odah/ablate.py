@@ -83,8 +83,8 @@ def ablate(
         One row a run and table: table, name, stage, share, steps, pairs, minutes, COLUMNS, error.
 
     Raises:
-        BiokinError: data, or weights to start from, are missing. A run that fails is a row with its error, and
-            the others go on.
+        BiokinError: data, or weights to start from, are missing. A run that fails is a row with its error,
+            and the others go on.
         KeyboardInterrupt: a run was interrupted.
     """
     tables = [(matrix, title, runs) for matrix in matrices for title, runs in matrix.tables]
